@@ -34,6 +34,7 @@ __all__ = [
     "doctor",
     "embed",
     "evaluate",
+    "evaluate_on",
     "explain",
     "export",
     "gallery",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from convscope.api.doctor import doctor
     from convscope.api.embed import embed
     from convscope.api.evaluate import evaluate
+    from convscope.api.evaluate_on import evaluate_on
     from convscope.api.explain import explain
     from convscope.api.export import export
     from convscope.api.gallery import gallery
@@ -105,6 +107,7 @@ _HOMES = {
     "doctor": "api.doctor",
     "embed": "api.embed",
     "evaluate": "api.evaluate",
+    "evaluate_on": "api.evaluate_on",
     "explain": "api.explain",
     "export": "api.export",
     "gallery": "api.gallery",

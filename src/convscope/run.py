@@ -190,6 +190,11 @@ class Run:
         return self.path / "explanations"
 
     @property
+    def evaluations_dir(self) -> Path:
+        """Folders of evaluations on other labelled images, a folder for each set."""
+        return self.path / "evaluations"
+
+    @property
     def exports_dir(self) -> Path:
         """Models for use elsewhere, as written by `convscope export`."""
         return self.path / "export"
@@ -417,7 +422,7 @@ class Run:
     def require_spare(cls, place: Path, usual: Path | None = None) -> Path:
         """Return the path of a result, unless it belongs to a run, this or another one.
 
-        In the folder of its exports there is room for others.
+        In the folders of its exports and evaluations there is room for others.
 
         Args:
             place: File or folder to be written.
@@ -433,7 +438,8 @@ class Run:
             run, inner = cls(folder), folder / whole.relative_to(folder).parts[0]
             is_run = os.path.isfile(run.state_file)  # noqa: PTH113 (pathlib's may raise)
             is_own = inner.name in run._own_names() or _is_remains(inner)
-            if is_run and is_own and run.exports_dir not in whole.parents:
+            with_room = {run.exports_dir, run.evaluations_dir} & set(whole.parents)
+            if is_run and is_own and not with_room:
                 raise RunError(f"{place} belongs to the run {run.path}; choose another place")
         return place
 

@@ -483,7 +483,8 @@ class Predictions:
         labels: True classes, see `Labels`.
         ids: Shape (n_images,), names of the images.
         split: Name of the split: "val" or "test"; "train" or "out_of_fold" where each image was
-            predicted by a network of folds that did not learn it.
+            predicted by a network of folds that did not learn it; "new" for images that are not
+            those of the run.
         groups: Groups of the images, as in `Split`.
     """
 

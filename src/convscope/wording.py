@@ -151,6 +151,16 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
+def p_value(p: float) -> str:
+    """Return a p value for people.
+
+    Examples:
+        >>> p_value(0.0312), p_value(1e-9)
+        ('p = 0.031', 'p below 1e-6')
+    """
+    return "p below 1e-6" if p < 1e-6 else f"p = {p:.2g}"
+
+
 def spell_size(size: tuple[int, int]) -> str:
     """Return a (height, width) for people.
 

@@ -269,3 +269,56 @@ def test_no_command_replaces_what_it_reads_or_what_a_run_holds(digits_run, digit
     assert len(predict(tmp_path / "in.csv", tmp_path / "out.csv")()) == 1
     assert len(predict(tmp_path / "in.csv", tmp_path / "out.csv")()) == 1
     convscope.embed(run, [photo], out=run / "embedding.parquet", **quiet)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """The digits as PNG files in a folder for each class: all test images, ten training images."""
+    data = convscope.load("digits", progress=Progress())
+    assert data.test is not None
+    parts = {"test": data.test.open(lambda _: None), "train": data.train.take(np.arange(10))}
+    for name, part in parts.items():
+        for number, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+            file = tmp_path / "pictures" / str(label) / f"{name}{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.squeeze()).save(file)
+    return tmp_path / "pictures"
+
+
+def test_on_the_files_of_its_test_images_a_run_has_its_test_figures(mine, pictures):
+    done = convscope.evaluate_on(mine, pictures, progress=Progress())
+    assert (done.n_images, done.n_learnt, done.n_of_test) == (360, 10, 360)
+    assert done.path == mine.path / "evaluations" / "pictures"
+    assert done.test == mine.metrics["test"]
+    assert done.metrics["per_class"] == mine.metrics["test"]["per_class"]
+    for key in ("accuracy", "loss", "calibration_error_at_temperature"):
+        assert done.metrics[key] == pytest.approx(mine.metrics["test"][key], abs=1e-5), key
+    with pytest.raises(DataError, match=r"; as other images: convscope evaluate .* --on "):
+        convscope.evaluate(mine, data=pictures, progress=Progress())
+    # The same images, so there is nothing to compare; a look at them is logged.
+    assert done.p_as_test is None
+    assert mine.state["test_openings"][-1]["n_images"] == 360
+    assert mine.foreign_names() == set()
+    assert [run.path for run in Run.find_all(mine.path.parent)] == [mine.path]
+
+
+def test_an_exported_file_has_the_accuracy_of_its_run_on_new_images(
+    mine, pictures, digits_export, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path, _ = digits_export
+    shutil.rmtree(pictures / "3")
+    for file in pictures.rglob("train*.png"):
+        file.unlink()
+    of_file = convscope.evaluate_on(path, pictures, progress=Progress())
+    of_run = convscope.evaluate_on(mine, pictures, progress=Progress())
+    assert of_file.metrics["missing_classes"] == of_run.metrics["missing_classes"] == ["3"]
+    assert of_file.n_images == of_run.n_images
+    assert (of_file.n_learnt, of_run.n_learnt) == (None, 0)
+    for key in ("accuracy", "loss", "calibration_error"):
+        assert of_file.metrics[key] == pytest.approx(of_run.metrics[key], abs=1e-3), key
+    assert of_file.path == Path("evaluations/pictures")
+    (pictures / "ten").mkdir()
+    Image.new("L", (8, 8)).save(pictures / "ten" / "1.png")
+    with pytest.raises(DataError, match="has images of 'ten', which is no class of the model"):
+        convscope.evaluate_on(mine, pictures, progress=Progress())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.datasets.division.splits import require_any_class, require_classes, verify_split
-from convscope.errors import RunError
+from convscope.errors import DataError, RunError
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
@@ -14,6 +14,7 @@ from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.recipe import TtaSettings
 from convscope.run import Run
 from convscope.types import Dataset, Predictions
+from convscope.wording import command_line
 
 if TYPE_CHECKING:
     from convscope.classifier.classify import Classifier
@@ -48,7 +49,8 @@ def evaluate(
             test images only with `test`.
         batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
             of 32 x 32 pixels, 32 of 224 x 224.
-        data: Current place of the folder of images, if it moved.
+        data: Current place of the folder of images, if it moved; they are verified to be those of
+            the run, even if all predictions are saved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a built-in dataset.
         dataset: Dataset of the run, if it is loaded already.
@@ -71,19 +73,12 @@ def evaluate(
         StorageError: If the opening of the test images cannot be logged.
     """
     from convscope.classifier.classify import require_batch_size
-    from convscope.classifier.decisions import decided
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.classifier.shares import shares_of
     from convscope.evaluation import multi_label
-    from convscope.evaluation.calibration import (
-        calibration_errors,
-        fit_temperature,
-        with_temperature,
-    )
-    from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
+    from convscope.evaluation.calibration import fit_temperature, with_temperature
     from convscope.evaluation.predictions import save_predictions, unseen_predictions
     from convscope.evaluation.rejection import rejection_of
-    from convscope.report.figures import confusion_figure, mistakes_figure, save_figure
 
     if batch_size is not None:
         require_batch_size(batch_size)
@@ -102,13 +97,25 @@ def evaluate(
     by_split = _saved(kept, about, len(run.class_names), fresh=fresh, test=test, progress=progress)
     wanted = ("val", "test") if test else ("val",)
     missing = [name for name in wanted if name not in by_split]
-    if missing:
+    # A place that is given is looked at, even if all predictions are saved.
+    verified = missing if data is None and labels is None else wanted
+    if verified:
         if dataset is None:
             dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
-        for name in missing:
+        for name in verified:
             require_any_class(dataset, name)
-        by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
+            try:
+                verify_split(dataset, run.split_file, name)
+            except DataError as error:
+                if data is None:
+                    raise
+                on = command_line("evaluate", run.called, "--on", data)
+                raise DataError(f"{error}; as other images: {on}") from None
+        if missing:
+            by_split |= _predict_splits(
+                run, which, dataset, missing, batch_size, by, look, progress
+            )
     # Saved ones come in another order.
     by_split = {name: by_split[name] for name in ("val", "test") if name in by_split}
 
@@ -129,12 +136,7 @@ def evaluate(
     # What to expect, from more images than there are validation images.
     folds = {} if unseen is by_split["val"] else {"folds": unseen}
     for name, said in (by_split | folds).items():
-        if thresholds is None:
-            found = compute_metrics(said, names)
-        else:
-            final = with_temperature(said, temperature).probs
-            found = multi_label.compute_metrics(said, final, names, thresholds)
-        metrics[name] = found | calibration_errors(said, temperature)
+        metrics[name] = figures_of(said, names, temperature, thresholds)
     with kept_if_writable(progress, run.path):
         if missing:
             save_predictions(by_split, names, kept, about=about)
@@ -148,22 +150,90 @@ def evaluate(
             thresholds=thresholds,
         )
         run.write_json(place(run.metrics_file), metrics)
-        opened = by_split.get("test")
-        if opened is not None and thresholds is None:
-            matrix = confusion_matrix(opened)
-            write_confusion(matrix, names, place(run.confusion_table))
-            title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
-            save_figure(confusion_figure(matrix, names), place(run.confusion_picture), title=title)
-        elif opened is not None and thresholds is not None:
-            matrix = multi_label.wrongly_named(opened.labels, decided(at_it["test"], thresholds))
-            multi_label.write_wrongly_named(matrix, names, place(run.mistakes_table))
-            of_each = opened.labels.sum(axis=0)
-            area = metrics["test"]["mean_average_precision"]
-            title = f"{run.name}: mAP {area:.3f} on test images"
-            save_figure(
-                mistakes_figure(matrix, of_each, names), place(run.mistakes_picture), title=title
+        if (opened := by_split.get("test")) is not None:
+            score = (
+                f"{metrics['test']['accuracy']:.1%} test accuracy"
+                if not several
+                else (f"mAP {metrics['test']['mean_average_precision']:.3f} on test images")
+            )
+            write_confusions(
+                opened,
+                names,
+                temperature,
+                thresholds,
+                place(run.mistakes_table if several else run.confusion_table),
+                place(run.mistakes_picture if several else run.confusion_picture),
+                title=f"{run.name}: {score}",
             )
     return metrics
+
+
+def figures_of(
+    said: Predictions,
+    names: list[str],
+    temperature: float,
+    thresholds: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Return all metrics of predictions, as `metrics.json` has them of a part.
+
+    Args:
+        said: Predictions as the network made them.
+        names: Class names in the order of the columns.
+        temperature: Divisor of the logits.
+        thresholds: Threshold of each class, where an image may have any number of classes.
+    """
+    from convscope.evaluation import multi_label
+    from convscope.evaluation.calibration import calibration_errors, with_temperature
+    from convscope.evaluation.metrics import compute_metrics
+
+    if thresholds is None:
+        found = compute_metrics(said, names)
+    else:
+        final = with_temperature(said, temperature).probs
+        found = multi_label.compute_metrics(said, final, names, thresholds)
+    return found | calibration_errors(said, temperature)
+
+
+def write_confusions(
+    said: Predictions,
+    names: list[str],
+    temperature: float,
+    thresholds: Sequence[float] | None,
+    table: Path,
+    picture: Path,
+    *,
+    title: str,
+) -> None:
+    """Write which classes are taken for which, or wrongly named, as a table and as a picture.
+
+    Args:
+        said: Predictions, as for `figures_of`, and so the next three.
+        names: Class names.
+        temperature: Temperature.
+        thresholds: Thresholds.
+        table: CSV file.
+        picture: Picture file.
+        title: Title of the picture.
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
+    from convscope.classifier.decisions import decided
+    from convscope.evaluation import multi_label
+    from convscope.evaluation.calibration import with_temperature
+    from convscope.evaluation.metrics import confusion_matrix, write_confusion
+    from convscope.report.figures import confusion_figure, mistakes_figure, save_figure
+
+    if thresholds is None:
+        matrix = confusion_matrix(said)
+        write_confusion(matrix, names, table)
+        figure = confusion_figure(matrix, names)
+    else:
+        final = with_temperature(said, temperature).probs
+        matrix = multi_label.wrongly_named(said.labels, decided(final, thresholds))
+        multi_label.write_wrongly_named(matrix, names, table)
+        figure = mistakes_figure(matrix, said.labels.sum(axis=0), names)
+    save_figure(figure, picture, title=title)
 
 
 def _saved(
@@ -226,8 +296,6 @@ def _predict_splits(
         size = run.state["input"]
         batch_size = batch_size_for(max(size["height"], size["width"]))
     config = run_config(run)
-    for name in names:
-        verify_split(dataset, run.split_file, name)
     # Features in the cache are those of the images as they are.
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
     by_features = frozen and config.tta == TtaSettings()

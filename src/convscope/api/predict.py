@@ -8,10 +8,14 @@ from convscope.classifier import classify
 from convscope.classifier.bulk.answers import Answers, AnswersFile
 from convscope.classifier.bulk.sorting import SortedCopies
 from convscope.classifier.bulk.sources import files_read, is_stream, iter_images_of
-from convscope.classifier.exported import Classifier, is_exported, read_onnx
+from convscope.classifier.exported import (
+    Classifier,
+    is_exported,
+    read_onnx,
+    require_no_weights,
+)
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
-from convscope.images.decode import DECODER_VERSION
 from convscope.images.find import find_images, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
@@ -108,8 +112,7 @@ def predict(
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
     opened = None
     if isinstance(run, Path | str) and is_exported(run):
-        if weights is not None:
-            raise ConfigError(f"{run} holds one set of weights; omit --weights")
+        require_no_weights(run, weights)
     else:
         opened = Run.open(run)
         options = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}
@@ -157,11 +160,8 @@ def predict(
         if classifier.spec.multi_label:
             model += f", thresholds {classifier.spec.thresholds}"
     spec = classifier.spec
-    if spec.decoder_version != DECODER_VERSION:
-        progress.say(
-            f"Note: the model was trained with version {spec.decoder_version} of the decoder of "
-            f"images, and this is version {DECODER_VERSION}: some files may give other pixels"
-        )
+    if note := classify.decoder_note(spec):
+        progress.say(note)
     if copies is not None and spec.multi_label:
         raise ConfigError(
             "--sort-into has a folder for each class, and these images may have several; --out "

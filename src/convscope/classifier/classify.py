@@ -22,7 +22,7 @@ from convscope.classifier.rejection import energy
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import MeanOverViews, Network
 from convscope.errors import ConfigError, ImageError, RunError, ShapeError
-from convscope.images.decode import decode_image, pixels_of
+from convscope.images.decode import DECODER_VERSION, decode_image, pixels_of
 from convscope.images.fit import to_aspect
 from convscope.images.formats import MAX_PIXELS, refuse
 from convscope.paths import is_path, user_path
@@ -396,6 +396,16 @@ def batch_size_for(side: int) -> int:
     """
     fitting = 128 * (96 / side) ** 2
     return int(min(512, max(16, 2 ** round(np.log2(fitting)))))
+
+
+def decoder_note(spec: ClassifierSpec) -> str:
+    """Return a line if the model was trained with another decoder of images; else ""."""
+    if spec.decoder_version == DECODER_VERSION:
+        return ""
+    return (
+        f"Note: the model was trained with version {spec.decoder_version} of the decoder of "
+        f"images, and this is version {DECODER_VERSION}: some files may give other pixels"
+    )
 
 
 def require_batch_size(batch_size: int) -> None:

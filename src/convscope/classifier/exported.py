@@ -113,6 +113,16 @@ def is_exported(path: Path | str) -> bool:
     return os.fspath(path).lower().endswith(SUFFIX)
 
 
+def require_no_weights(path: Path | str, weights: str | None) -> None:
+    """Refuse a choice of weights of an exported file, which holds one set of them.
+
+    Raises:
+        ConfigError: If one was made.
+    """
+    if weights is not None:
+        raise ConfigError(f"{path} holds one set of weights; leave out --weights")
+
+
 def with_spec(model: bytes, spec: ClassifierSpec) -> bytes:
     """Return the bytes of an exported file: a model with its spec and a checksum."""
     return sealed(model, {SPEC: spec.to_json()})

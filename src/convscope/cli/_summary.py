@@ -15,6 +15,7 @@ from convscope.wording import FLATTERING, counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from convscope.evaluation.other_images import Evaluation
     from convscope.studies.folds import CrossValidation
 
 
@@ -96,23 +97,54 @@ def print_folds(done: "CrossValidation") -> None:
 
 def _print_class_extremes(metrics: Mapping[str, Any], out: "Console") -> None:
     """Print the weakest and the best class, and those without a score."""
-    per_class = metrics["test" if "test" in metrics else "val"]["per_class"]
-    rows = weakest_first(per_class)
+    split = metrics["test" if "test" in metrics else "val"]
+    _print_extremes(split, out)
+    for _, line in classes_missing(list(split["per_class"]), n_images_of_each(metrics)):
+        out.print(line, markup=False)
+
+
+def _print_extremes(split: Mapping[str, Any], out: "Console") -> None:
+    rows = weakest_first(split["per_class"])
     if len(rows) > 2:
         (weakest, low), (best, high) = rows[0], rows[-1]
         said = f"weakest class {weakest} (F1 {low:.2f}), best {best} (F1 {high:.2f})"
         if f"{low:.2f}" == f"{high:.2f}":
             said = f"all classes have F1 {high:.2f}"
         out.print(said, markup=False)
-    for _, line in classes_missing(list(per_class), n_images_of_each(metrics)):
-        out.print(line, markup=False)
+
+
+def print_evaluation(done: "Evaluation") -> None:
+    """Print the figures on other images than those of a run, and the paths of the results."""
+    out = console()
+    _print_rows(done.metrics)
+    out.print()
+    out.print(_line("new", done.metrics, fitted=False))
+    if done.test is not None:
+        out.print(_line("test", done.test, fitted=False))
+    _print_extremes(done.metrics, out)
+    for note in done.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print()
+    files = Run(done.path)
+    several = "mean_average_precision" in done.metrics
+    mistakes = files.mistakes_picture if several else files.confusion_picture
+    for label, path in (
+        ("mistakes" if several else "confusions", mistakes),
+        ("results", done.path),
+    ):
+        if path.exists():
+            out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
 
 
 def print_classes(metrics: dict[str, Any], part: str) -> None:
     """Print precision, recall and F1 of each class on a part, and what else is known."""
     if part != "test":
         console().print(f"on {PART_NAMES[part]} images:")
-    columns = columns_of(metrics[part])
+    _print_rows(metrics[part])
+
+
+def _print_rows(split: Mapping[str, Any]) -> None:
+    columns = columns_of(split)
     print_table(
         [("class", TEXT), *((name, NUMBER) for name in columns.values()), ("images", NUMBER)],
         (
@@ -121,7 +153,7 @@ def print_classes(metrics: dict[str, Any], part: str) -> None:
                 *(f"{row[key]:.3f}" if row["n_images"] else "unknown" for key in columns),
                 f"{row['n_images']:,}",
             ]
-            for name, row in metrics[part]["per_class"].items()
+            for name, row in split["per_class"].items()
         ),
     )
 

@@ -5,9 +5,9 @@ import numpy.typing as npt
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
-from convscope.evaluation.grouping import unlike
+from convscope.evaluation.grouping import accuracies_unlike, unlike
 from convscope.types import Predictions
-from convscope.wording import command_line
+from convscope.wording import command_line, p_value
 
 _SURE = 1e-3
 _POINTS = 0.01
@@ -23,10 +23,11 @@ def val_unlike_test(case: Case) -> Finding | None:
     case.require_one_class()
     val, test = case.val, case.test
     accuracies = [float(part.right.mean()) for part in (val, test)]
+    differ = accuracies_unlike(val, test)
     if val.groups is None or test.groups is None:
-        differ, mixed = _by_images(val, test)
+        mixed = _mixed_by_images(val, test)
     else:
-        differ, mixed = _by_groups(val, test, (val.groups, test.groups))
+        mixed = _mixed_by_groups(val, test, (val.groups, test.groups))
     apart = abs(accuracies[0] - accuracies[1])
     one_network = case.judged != "refit"
     if mixed > _SURE and not (one_network and differ <= _SURE and apart >= _POINTS):
@@ -35,10 +36,10 @@ def val_unlike_test(case: Case) -> Finding | None:
     if one_network:
         evidence.append(
             f"Accuracy {accuracies[0]:.1%} on validation images, {accuracies[1]:.1%} on test "
-            f"images ({_said(differ)})."
+            f"images ({p_value(differ)})."
         )
     if mixed <= _SURE:
-        evidence.append(f"The class frequencies of the two differ ({_said(mixed)}).")
+        evidence.append(f"The class frequencies of the two differ ({p_value(mixed)}).")
     return Finding(
         symptom="Validation images differ from test images.",
         evidence=" ".join(evidence),
@@ -52,28 +53,21 @@ def val_unlike_test(case: Case) -> Finding | None:
     )
 
 
-def _by_images(val: Predictions, test: Predictions) -> tuple[float, float]:
-    """Return the p values of equal accuracies and of equal class frequencies."""
-    from scipy.stats import chi2_contingency, fisher_exact
+def _mixed_by_images(val: Predictions, test: Predictions) -> float:
+    """Return the p value of equal class frequencies."""
+    from scipy.stats import chi2_contingency
 
     n_classes = val.probs.shape[1]
     counts = np.stack([np.bincount(part.labels, minlength=n_classes) for part in (val, test)])
     counts = counts[:, counts.sum(axis=0) > 0]
-    mixed = float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
-    table = [[part.right.sum(), (~part.right).sum()] for part in (val, test)]
-    return float(fisher_exact(table).pvalue), mixed
+    return float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
 
 
-def _by_groups(
+def _mixed_by_groups(
     val: Predictions, test: Predictions, groups: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]
-) -> tuple[float, float]:
-    """Return the same over groups: their images are often right or wrong, and of a class, alike."""
-    differ = unlike(val.right, test.right, groups)
+) -> float:
+    """Return the same over groups: their images are often of one class."""
     classes = np.union1d(val.labels, test.labels)
     each = [unlike(val.labels == index, test.labels == index, groups) for index in classes]
     # The least of several is small by chance too.
-    return differ, min(1.0, len(each) * min(each))
-
-
-def _said(p: float) -> str:
-    return "p below 1e-6" if p < 1e-6 else f"p = {p:.2g}"
+    return min(1.0, len(each) * min(each))

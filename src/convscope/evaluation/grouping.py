@@ -98,6 +98,29 @@ def unlike(
     return 1.0 if math.isnan(p) else p
 
 
+def accuracies_unlike(first: Predictions, second: Predictions) -> float:
+    """Return the p value of equal accuracies on two sets of different images.
+
+    Fisher's exact test; where images are in groups, `unlike`.
+
+    Args:
+        first: Predictions for images of exactly one class.
+        second: The same for others.
+
+    References:
+        Fisher, "Statistical Methods for Research Workers", 1934.
+    """
+    from scipy.stats import fisher_exact
+
+    if first.groups is None and second.groups is None:
+        table = [[said.right.sum(), (~said.right).sum()] for said in (first, second)]
+        return float(fisher_exact(table).pvalue)
+    alone = [np.full(len(said.ids), "") for said in (first, second)]
+    given = [first.groups, second.groups]
+    groups = [none if of is None else of for of, none in zip(given, alone, strict=True)]
+    return unlike(first.right, second.right, (groups[0], groups[1]))
+
+
 def images_of(part: Split | SealedSplit | Predictions) -> dict[str, str]:
     """Return the group of each image, "" of none, by the image's name.
 

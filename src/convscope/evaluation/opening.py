@@ -1,5 +1,7 @@
 """Opening the test images: the single entry point, which logs each look."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from convscope.errors import ConfigError, StorageError
@@ -70,6 +72,27 @@ def open_test(
         run.record_test_opening(by=by, weights=weights, n_images=n_images, **more)
 
     return test.open(log)
+
+
+def log_others(hashes: Sequence[str], model: Path, *, by: str, progress: Progress) -> None:
+    """Log on the machine that a model is evaluated on labelled images that are not its run's.
+
+    Whoever chooses the best of many models by them has looked at them as often.
+
+    Args:
+        hashes: Hashes of the sources of the images, as in `Split`.
+        model: Folder of the run, or exported file.
+        by: Name of the command.
+        progress: Called with the number of evaluations of these images so far.
+    """
+    try:
+        ledger = Ledger()
+        name, _ = ledger.add(hashes, by=by, run=model, look=None, shown=False)
+        tally = ledger.tally(name)
+        assert tally is not None
+        progress.say(tally.sentence)
+    except StorageError as error:
+        progress.say(f"This use of the images cannot be counted on this machine: {error}")
 
 
 def log_seen_again(run: Run, *, by: str, look: str, progress: Progress) -> None:

@@ -122,6 +122,8 @@ def test_what_is_refused(fails, run, tmp_path):
     assert "does not exist" in fails(2, "evaluate", "nowhere")
     (tmp_path / "empty").mkdir()
     assert "it holds no run.json" in fails(2, "evaluate", tmp_path / "empty")
+    # Its predictions are saved, and yet the place that is named is looked at.
+    assert "there is no folder /no/such" in fails(2, "evaluate", run.path, "--data", "/no/such")
     line = fails(2, "evaluate", run.path, "--weights", "bets")
     assert "unknown weights 'bets'; did you mean 'best'?" in line
     content = run.weights("last").read_bytes()
@@ -133,6 +135,29 @@ def test_what_is_refused(fails, run, tmp_path):
     assert "newer convscope" in fails(2, "evaluate", run.path)
     run.state_file.write_text("{")
     assert "run.json is damaged" in fails(2, "evaluate", run.path)
+
+
+def test_on_other_images_it_prints_the_figures_or_json(cli, run):
+    done = cli("evaluate", run.path, "--on", "digits")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    # All that is left of its own images are those of the test.
+    new, test = (next(line for line in lines if line.startswith(name)) for name in ("new ", "test"))
+    assert new[4:] == test[4:]
+    assert "left out: 1,437 images that the run was trained or chosen by" in lines
+    assert "test images of the run among them: 360" in lines
+    assert f"results    {run.path.relative_to(run.path.parent)}/evaluations/digits" in lines
+    found = json.loads(cli("evaluate", run.path, "--on", "digits", "--json").out)
+    assert found["new"]["accuracy"] == run.metrics["test"]["accuracy"]
+    assert [path.name for path in run.evaluations_dir.iterdir()] == ["digits"]
+
+
+def test_options_of_own_and_of_other_images_are_kept_apart(fails):
+    for option in ("--fresh", "--no-test", "--data=x"):
+        line = fails(2, "evaluate", "mine", "--on", "photos", option)
+        assert f"{option.partition('=')[0]} is for the run's own images" in line
+    assert "give --on DATA too" in fails(2, "evaluate", "mine", "--out", "x")
+    assert "convscope evaluate x.onnx --on DATA" in fails(2, "evaluate", "x.onnx")
 
 
 def test_a_run_is_found_by_its_name_below_runs(cli, run, tmp_path):

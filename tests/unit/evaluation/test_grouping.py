@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from convscope.evaluation.grouping import (
+    accuracies_unlike,
     contributions,
     n_effective,
     number_of_groups,
     units_of,
+    unlike,
 )
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.metrics import compute_metrics, interval_of, wilson
@@ -195,3 +197,13 @@ def test_metrics_and_their_file_hold_the_groups(right, tmp_path):
     assert again.groups.tolist() == groups.tolist()
     assert Predictions.joined([again, again], "val").groups.tolist() == groups.tolist() * 2
     assert Predictions.joined([again, said_of(right, None)], "val").groups is None
+
+
+def test_equal_accuracies_on_different_images_are_tested_by_fisher_or_over_groups():
+    pairs = np.repeat(np.arange(5), 2).astype(str)
+    first, second = np.arange(10) < 8, np.arange(6) < 1
+    # As R's fisher.test(matrix(c(8, 2, 1, 5), 2)) has it.
+    p = accuracies_unlike(said_of(first, None), said_of(second, None))
+    assert p == pytest.approx(0.03497, abs=1e-5)
+    grouped = accuracies_unlike(said_of(first, pairs), said_of(second, None))
+    assert grouped == unlike(first, second, (pairs, np.full(6, ""))) != p

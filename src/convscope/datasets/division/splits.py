@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,10 @@ def _grouped(dataset: Dataset, pattern: str, notes: list[str]) -> Dataset:
         raise DataError(
             "the table of labels says the groups, and so does split.group; omit one of them"
         )
-    form = re.compile(pattern)
     parts: dict[str, Any] = {}
     n_alone, first = 0, ""
     for name, part in dataset.parts.items():
-        found = [form.search(str(image_id)) for image_id in part.ids]
-        groups = ["" if match is None else _group_of(match) for match in found]
+        groups = groups_by_name(part.ids, pattern)
         if len(dataset.parts) > 1:
             # "train/cat/video7" and "test/cat/video7" are frames of one video.
             above = folder_above(map(str, part.ids), but=dataset.class_names)
@@ -140,6 +138,13 @@ def _with_near_copies(dataset: Dataset, alike: Mapping[str, str]) -> Dataset:
         for (name, part), named in zip(dataset.parts.items(), np.split(joined, ends), strict=True)
     }
     return dataclasses.replace(dataset, **parts)
+
+
+def groups_by_name(ids: Iterable[str], pattern: str) -> list[str]:
+    """Return the group of each image by its name, "" of none, see `SplitSettings.group`."""
+    form = re.compile(pattern)
+    found = [form.search(str(image_id)) for image_id in ids]
+    return ["" if match is None else _group_of(match) for match in found]
 
 
 def _group_of(match: re.Match[str]) -> str:
@@ -452,5 +457,5 @@ def require_classes(dataset: Dataset, ours: list[str]) -> None:
     raise DataError(
         f"the data has {len(theirs)} classes and the run was trained on {len(ours)} "
         f"(not in both: {', '.join(odd) or 'none, but a different order'}); "
-        "evaluate the run on data with its own classes, or train again"
+        "evaluate it on images of some of its own classes with --on DATA, or train again"
     )

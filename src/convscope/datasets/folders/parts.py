@@ -211,7 +211,8 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
     if "train" not in parts:
         named = ", ".join(f"{path.name}/" for path in parts.values())
         raise DataError(
-            f"{listing.place} has {named} but no train/; put the classes to learn into train/"
+            f"{listing.place} has {named} but no train/; put the classes to learn into train/, or "
+            "name the folder of the classes itself"
         )
     return {part: parts[part] for part in ("train", "val", "test") if part in parts}
 
