@@ -29,13 +29,7 @@ from convscope.training.muon import separate_kernels
 from convscope.training.objective import build_state, loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.pace import Pace
-from convscope.training.passes import (
-    EpochMetrics,
-    Steps,
-    evaluate_epoch,
-    steps_on_one_device,
-    train_epoch,
-)
+from convscope.training.passes import EpochMetrics, evaluate_epoch, steps_on_one_device, train_epoch
 from convscope.training.results import ONLY_PHASE, add_result, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
@@ -45,6 +39,7 @@ from convscope.training.snapshot import (
     save_snapshot,
     shared_snapshot,
 )
+from convscope.training.steps import Steps
 from convscope.training.weighting import class_weights
 from convscope.types import ImageView, Stacked
 
