@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from convscope import backend as backends
 from convscope.datasets import settings_of
 from convscope.datasets.division.splits import require_any_class, require_drawn
-from convscope.datasets.source import data_settings, settled_labels
+from convscope.datasets.source import settings_at, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
@@ -205,7 +205,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     # Absolute, as options are: a file of settings may have ~ and variables in them.
     if config.data_path is not None:
         at = config.data_path
-        update |= data_settings(at if is_address(at) else Path(at))
+        update |= settings_at(config.data, at if is_address(at) else Path(at))
     if config.labels is not None:
         update.setdefault("labels", settled_labels(config.labels))
     if config.weights is not None:
