@@ -27,7 +27,7 @@ from convscope.training.logistic import (
 )
 from convscope.training.logistic_fit import fit_logistic
 from convscope.training.passes import evaluate_epoch, steps_on_one_device
-from convscope.training.results import HEAD, write_results
+from convscope.training.results import HEAD, row_of, write_results
 from convscope.training.snapshot import load_snapshot, save_snapshot
 from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, Predictions
@@ -116,17 +116,9 @@ def fit_at_once(
     steps = steps_on_one_device(model)
     learnt = evaluate_epoch(steps, validation_batches(phase.train))
     judged = evaluate_epoch(steps, validation_batches(phase.val))
-    row = {
-        "epoch": 1,
-        "loss": learnt.loss,
-        "accuracy": learnt.accuracy,
-        "val_loss": judged.loss,
-        "val_accuracy": judged.accuracy,
-        "learning_rate": 0.0,
-        "seconds": round(seconds, 3),
-        "images_per_s": round(len(labels) / seconds, 1),
-        "phase": HEAD,
-    }
+    row = row_of(
+        1, learnt, judged, learning_rate=0.0, seconds=seconds, n_images=len(labels), phase=HEAD
+    )
     # In the order of `fit`: a run with weights and no snapshot could not be resumed.
     phase.save_weights(model.get_weights(), run.weights("best"))
     save_snapshot(model, [row], run.snapshot_file)
