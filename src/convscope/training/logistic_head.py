@@ -70,34 +70,10 @@ def fit_at_once(
     labels = labels_in_views(phase.train.labels, views)
     n_classes = int(model.output_shape[-1])
     if penalty is None:
-        # One view is enough for the start of fine-tuning, and up to ten times as quick.
-        compared = views if config.backbone.cut == END else 1
-        tried = choose_penalty(
-            features[: compared * len(phase.train)],
-            phase.train.labels,
-            n_classes,
-            seed=config.seed,
-            together=output.together,
-            views=compared,
-            weighting=weighting_of_logistic(config),
-            blocks=blocks,
-            last_maps=LAST_MAP if config.head.last_map is None else (config.head.last_map,),
-            progress=progress,
-        )
-        penalty, factor = tried[0].penalty, tried[0].last_map
+        penalty, factor = _choose(phase, output, features, views, blocks, run, progress)
         for block in blocks:
             features[:, block.last] *= factor
         statistics = weighed(statistics, blocks, factor)
-        write_candidates(tried, run)
-        with atomic_path(run.held_out_file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, tried[0].losses)
-        held_out = {"accuracy": tried[0].accuracy, "loss": tried[0].loss}
-        run.record(penalty=penalty, last_map=factor, held_out=held_out)
-        progress.say(
-            f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
-            f"{hits_in_words(phase.train.labels)} {tried[0].accuracy:.4f}, loss "
-            f"{tried[0].loss:.4f}"
-        )
     start = time.monotonic()
     with progress.task("Training the head", None, "steps") as step, one_thread_each() as pool:
         head = fit_logistic(
@@ -128,6 +104,54 @@ def fit_at_once(
         shutil.copyfile(run.weights("best"), temporary)
     run.record(last_after=1)
     return [row]
+
+
+def _choose(
+    phase: Phase,
+    output: FrozenOutput,
+    features: FloatArray,
+    views: int,
+    blocks: Sequence[Block],
+    run: Run,
+    progress: Progress,
+) -> tuple[float, float]:
+    """Return the penalty and the size of the features of the last map, and record them.
+
+    Args:
+        phase: Head, and the features of training and validation images.
+        output: What the features are of.
+        features: Standardised features of all views.
+        views: Number of views.
+        blocks: Blocks of the features.
+        run: Run folder, which gets the candidates and the losses of the best.
+        progress: Called with each penalty that is tried, and with the best.
+    """
+    config, labels = phase.config, phase.train.labels
+    # One view is enough for the start of fine-tuning, and up to ten times as quick.
+    compared = views if config.backbone.cut == END else 1
+    tried = choose_penalty(
+        features[: compared * len(phase.train)],
+        labels,
+        int(phase.model.output_shape[-1]),
+        seed=config.seed,
+        together=output.together,
+        views=compared,
+        weighting=weighting_of_logistic(config),
+        blocks=blocks,
+        last_maps=LAST_MAP if config.head.last_map is None else (config.head.last_map,),
+        progress=progress,
+    )
+    best = tried[0]
+    write_candidates(tried, run)
+    with atomic_path(run.held_out_file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, best.losses)
+    held_out = {"accuracy": best.accuracy, "loss": best.loss}
+    run.record(penalty=best.penalty, last_map=best.last_map, held_out=held_out)
+    progress.say(
+        f"Head: logistic regression with penalty {best.penalty:g}; on held-out training images "
+        f"{hits_in_words(labels)} {best.accuracy:.4f}, loss {best.loss:.4f}"
+    )
+    return best.penalty, best.last_map
 
 
 def _last_map(config: RunConfig, run: Run) -> float:
