@@ -19,7 +19,7 @@ from convscope.api import train as single
 from convscope.datasets.division.splits import require_any_class
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
-from convscope.locks import LOCK
+from convscope.locks import LOCK, STATE_LOCK
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
@@ -286,7 +286,7 @@ def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
     with storage_errors(run.path):
         names = [item.name for item in winner.iterdir()] if winner.exists() else []
         for name in sorted(names, key=lambda each: each == Run(winner).state_file.name):
-            if name not in (LOCK, ".state.lock", HEARTBEAT):
+            if name not in (LOCK, STATE_LOCK, HEARTBEAT):
                 (winner / name).replace(run.path / name)
     config = run_config(run)
     if refit and not config.refit:
