@@ -1,12 +1,11 @@
 """The rungs of a ladder: the gain of each change, as a sentence and a table."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.storage import atomic_path
+from convscope.storage import write_rows
 from convscope.studies.folder import StudyKind
 from convscope.wording import counted
 
@@ -300,11 +299,8 @@ def write_table(rungs: Sequence[Rung], path: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for rung in rungs:
-            writer.writerow([getattr(rung, {"rung": "number"}.get(c, c)) for c in COLUMNS])
+    rows = ({c: getattr(rung, {"rung": "number"}.get(c, c)) for c in COLUMNS} for rung in rungs)
+    write_rows(path, COLUMNS, rows)
 
 
 def _cause(changed: Sequence[Rung], rungs: Sequence[Rung]) -> str:
