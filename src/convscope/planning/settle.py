@@ -3,8 +3,9 @@
 `settle` turns a user's request into a resolved configuration with everything that it names: names
 are looked up, a dataset's own settings applied, "auto" replaced by its value here, batches of few
 images shrunk, the digest of a backbone's weights recorded, network and epochs chosen for a budget.
-Nothing changes a configuration afterwards, except that a run with a time limit may end up with
-other epochs, which it records.
+Afterwards a configuration changes in three places alone: a run with a time limit may end up with
+other epochs, which it records; a resumed run takes more epochs or a refit (`settle_resumed`); and
+a search has its winner trained once more, on validation images too (`studies.search.auto`).
 """
 
 import math
