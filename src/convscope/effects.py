@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from convscope.datasets import holds_files, takes_place
 from convscope.errors import ConfigError
 from convscope.recipe import RANDOM_WEIGHTS, Recipe, RunConfig, default_settings, flat
 
@@ -137,12 +138,12 @@ _CONDITIONS = (
     ),
     _Condition(
         ("data_path",),
-        lambda config, backbone: config.data in ("folder", "shards"),
+        lambda config, backbone: takes_place(config.data),
         "data folder or shards",
     ),
     _Condition(
         ("labels",),
-        lambda config, backbone: config.data == "folder",
+        lambda config, backbone: holds_files(config.data),
         "data folder",
     ),
 )

@@ -20,6 +20,9 @@ from convscope.storage import storage_errors
 LOCK = ".lock"
 """File that whoever works in a run folder, or in that of a study, holds locked."""
 
+STATE_LOCK = ".state.lock"
+"""File that is locked while the entries of a run are changed."""
+
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 _without_locks: set[int] = set()

@@ -468,7 +468,10 @@ class RunConfig(Recipe):
 RANDOM_WEIGHTS = "random"
 """Value in place of a file of weights: a backbone that was not pretrained, to compare with."""
 
-OF_A_RUN = ("seed", "format", "backend", "data", "data_path", "labels", "weights")
+PLACES = ("data_path", "labels", "weights")
+"""Settings that say where images, the table of their labels and weights are; all may move."""
+
+OF_A_RUN = ("seed", "format", "backend", "data", *PLACES)
 """Settings in which runs of one training configuration may differ: the seed, and where things are;
 whether images and weights are the same ones, their hashes say."""
 

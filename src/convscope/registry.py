@@ -6,7 +6,7 @@ their imports light and import Keras inside functions; a file whose name starts 
 is not scanned and may import anything.
 
 Then come the plugins: other installed packages, which name modules of their own under an entry
-    point group ("convscope.models").
+point group ("convscope.models").
 """
 
 import importlib

@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from convscope.errors import LockTakenError, MissingExtraError, PathError, StorageError
-from convscope.locks import LOCK, exclusive
+from convscope.locks import LOCK, STATE_LOCK, exclusive
 from convscope.paths import is_address, require_plain_address, user_path
 from convscope.progress import console_progress
 from convscope.storage import FILE_MODE, cache_dir, follow_writes, storage_errors, write_text
@@ -32,7 +32,7 @@ FOLDER = "remote"
 _WHOLE = {"abfs", "az", "gcs", "gs", "memory", "oss", "s3", "s3a"}
 """Kinds of address where a file appears when it is complete. Elsewhere it is moved into place."""
 
-_OF_THIS_HOST = (LOCK, ".state.lock")
+_OF_THIS_HOST = (LOCK, STATE_LOCK)
 
 _WORTH_SAYING = 5_000_000
 """Bytes from which a transfer is announced."""

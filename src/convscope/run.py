@@ -1,4 +1,4 @@
-"""The run folder: the only file that knows the names of its contents."""
+"""The run folder, with a property for each file in it."""
 
 import contextlib
 import datetime
@@ -14,7 +14,7 @@ from typing import Any
 
 from convscope import heartbeat, interrupts, records
 from convscope.errors import RunError, StorageError, UnknownNameError
-from convscope.locks import LOCK, exclusive
+from convscope.locks import LOCK, STATE_LOCK, exclusive
 from convscope.paths import short_name
 from convscope.remote import address_of, folder_path
 from convscope.storage import storage_errors, write_text
@@ -513,7 +513,7 @@ class Run:
 
     def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change `run.json` without losing a simultaneous change by another command."""
-        with exclusive(self.path / ".state.lock", wait=True):
+        with exclusive(self.path / STATE_LOCK, wait=True):
             now = _now()
             state = self.state if self.state_file.exists() else {"format": FORMAT, "created": now}
             change(state)
@@ -644,7 +644,7 @@ def _absolute(path: Path) -> Path:
 
 def _is_remains(path: Path) -> bool:
     """Tell whether a file is all that is left of a run that was killed before it was one."""
-    names = ("config.yaml", LOCK, ".state.lock", HEARTBEAT)
+    names = ("config.yaml", LOCK, STATE_LOCK, HEARTBEAT)
     return path.name in names or path.match(".*.part*")
 
 

@@ -12,7 +12,13 @@ from convscope.errors import ConfigError
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.recipe import Recipe, RunConfig, dump_config, flat, resolve
-from convscope.recipes import RECIPES, default_recipe, require_fitting, usual_model
+from convscope.recipes import (
+    RECIPES,
+    default_recipe,
+    recipe_made_for,
+    require_fitting,
+    usual_model,
+)
 
 ENTRIES = RECIPES.entries()
 
@@ -28,6 +34,11 @@ def commands(doc) -> list[str]:
 
 def test_there_are_some():
     assert "tutorial" in RECIPES.names()
+
+
+def test_a_network_may_have_a_recipe_that_was_made_for_it():
+    names = ("fast-small", "fast-deep", "cnn-functional", "mobilenet_v2")
+    assert [recipe_made_for(name) for name in names] == ["fast", "fast", None, None]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=by_name)

@@ -177,11 +177,11 @@ def test_a_probe_tries_heads_and_says_which_it_took(probe):
 LOGISTIC = {"model": "tiny", "recipe": "logistic", "data": "digits", "image_size": 32}
 # Dies with the weights written and the snapshot not, or with the snapshot and not the table.
 BEFORE_SNAPSHOT = """
-    import convscope.training.transfer as module
+    import convscope.training.logistic_head as module
     module.save_snapshot = lambda *arguments: die()
 """
 BEFORE_TABLE = """
-    import convscope.training.transfer as module
+    import convscope.training.logistic_head as module
     module.write_results = lambda *arguments: die()
 """
 

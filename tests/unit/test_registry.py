@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +145,18 @@ def test_a_package_that_takes_a_name_is_named(package, install):
             things().names()
         assert "in plugins_of_a_test.one and in acme_things of acme-things 1.2" in str(e.value)
         assert str(e.value).endswith("or: pip uninstall acme-things")
+
+
+def test_the_documentation_lists_each_group():
+    from convscope.datasets import DATASETS
+    from convscope.diagnosis import TRAPS
+    from convscope.engines import ENGINES
+    from convscope.export import FORMATS
+    from convscope.models import MODELS
+    from convscope.models.backbones import BACKBONES
+    from convscope.recipes import RECIPES
+
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    groups = [each._group for each in (DATASETS, TRAPS, ENGINES, FORMATS, MODELS, RECIPES)]
+    assert MODELS._group == BACKBONES._group
+    assert [group for group in groups if f"| `{group}` |" not in page] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
+from convscope.datasets import holds_files
 from convscope.datasets.source import moved, require_apart
 from convscope.errors import ConfigError, MissingExtraError
 from convscope.paths import path_or_none
@@ -98,7 +99,7 @@ def export(
     backends.configure("tensorflow")
     dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
-    folder = path_or_none(now.data_path, "data_path") if now.data == "folder" else None
+    folder = path_or_none(now.data_path, "data_path") if holds_files(now.data) else None
     classifier = open_classifier(run, weights, reject=True)
     if learnt := weights_for(run, which, "val") != which:
         progress.say(

@@ -79,7 +79,7 @@ def gallery(
         data_dir=data_dir,
         progress=progress,
     )
-    place = path_or_none(out, "--out") or run.gallery_picture
+    place = gallery_place(run, out)
     now = moved(run_config(run), data, labels)
     require_apart(place, now.data_path, now.labels)
     Run.require_spare(place, run.gallery_picture)
@@ -88,6 +88,11 @@ def gallery(
     title = f"{run.name}: beside each image the most similar training images" if similar else None
     save_figure(samples_figure(images, captions, columns=columns), place, title=title)
     return seen
+
+
+def gallery_place(run: Run, out: Path | str | None) -> Path:
+    """Return the file of the picture: `out`, or if that is None the one in the run's folder."""
+    return path_or_none(out, "--out") or run.gallery_picture
 
 
 def chosen_images(

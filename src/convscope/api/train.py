@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
+from convscope.datasets import holds_files
 from convscope.datasets.division.splits import require_any_class, verify_split, write_split
 from convscope.errors import RunError
 from convscope.images.decode import DECODER_VERSION
@@ -200,7 +201,7 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
         image_shape=dataset.image_shape,
         white=dataset.white,
         # Others were decoded before, by their own program.
-        decoder_version=DECODER_VERSION if config.data == "folder" else None,
+        decoder_version=DECODER_VERSION if holds_files(config.data) else None,
         provenance=dataset.provenance,
     )
     run.write_json(run.classes_file, list(dataset.class_names))

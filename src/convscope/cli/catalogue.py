@@ -10,8 +10,6 @@ from convscope.cli._tables import TEXT, print_table
 
 recipes = typer.Typer(invoke_without_command=True)
 
-_OF_USERS = {"folder": "PATH", "shards": "PLACE"}
-
 _TRAINS = {"network": "a network from scratch", "backbone": "a pretrained backbone"}
 
 
@@ -38,7 +36,11 @@ def datasets(json: Json = False) -> None:
     print_table(
         [("dataset", TEXT), ("description", TEXT)],
         (
-            [_OF_USERS.get(entry.name, entry.name), entry.description]
+            # What --data takes: of a plugin's dataset with a place still its name.
+            [
+                entry.name if entry.package else entry.info.get("place", entry.name),
+                entry.description,
+            ]
             for entry in DATASETS.entries()
         ),
     )

@@ -61,8 +61,8 @@ def gallery(
         convscope gallery runs/seen -n 5 --similar 4
     """
     import convscope
+    from convscope.api.gallery import gallery_place
     from convscope.cli._tables import NUMBER, TEXT, print_table
-    from convscope.paths import path_or_none
     from convscope.run import Run
 
     opened = Run.open(run)
@@ -79,7 +79,7 @@ def gallery(
         labels=labels,
         data_dir=data_dir,
     )
-    place = path_or_none(out, "--out") or opened.gallery_picture
+    place = gallery_place(opened, out)
     if json:
         from convscope.cli._json import print_json
 

@@ -16,7 +16,8 @@ class DataRequest:
     """Request to a loader.
 
     Attributes:
-        path: User's own folder of images (for `folder`), or of shards; None elsewhere.
+        path: Place of the images of a dataset that takes one, such as the user's own folder; None
+            elsewhere.
         address: Address of shards ("s3://bucket/birds"); None elsewhere.
         data_dir: Further folder to look for files before a download.
         image_size: Side in pixels to which the images of a folder are resized; None lets the
@@ -40,6 +41,27 @@ class DataRequest:
 DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry(
     "dataset", "convscope.datasets", group="convscope.datasets", nested=False
 )
+"""Datasets that read what the setting `data_path` names are registered with `place`, a word for
+that ("PATH"); those whose images are files there, which may have a table of labels, also with
+`files=True`."""
+
+
+def takes_place(name: str) -> bool:
+    """Return whether a dataset reads what `data_path` names.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    return "place" in DATASETS.entry(name).info
+
+
+def holds_files(name: str) -> bool:
+    """Return whether the images of a dataset are files of the user.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    return bool(DATASETS.entry(name).info.get("files"))
 
 
 def settings_of(name: str) -> dict[str, Any]:

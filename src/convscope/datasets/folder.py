@@ -29,7 +29,7 @@ KEPT_SIZE = 96
 """Largest side in pixels up to which images of equal size are kept as they are."""
 
 
-@DATASETS.register("folder", recipe="logistic")
+@DATASETS.register("folder", recipe="logistic", place="PATH", files=True)
 def load_folder(request: DataRequest) -> Dataset:
     """Your own folder of images, with a folder inside for each class or a table of labels.
 

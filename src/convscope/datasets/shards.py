@@ -7,7 +7,7 @@ from convscope.types import Dataset, SealedSplit, Split, Stacked
 from convscope.wording import counted, spell_size
 
 
-@DATASETS.register("shards", recipe="logistic")
+@DATASETS.register("shards", recipe="logistic", place="PLACE")
 def load_shards(request: DataRequest) -> Dataset:
     """A set that `convscope data shards` wrote, in a folder or at an address such as s3://....
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets import DATASETS, DataRequest, takes_place
 from convscope.datasets.division.near import SIDE, near_copies_of
 from convscope.datasets.division.splits import divide
 from convscope.datasets.folders.archives import is_archive
@@ -26,6 +26,9 @@ from convscope.types import Dataset
 _MOST_ABOVE = 3
 """Number of folders up to which a table above the images is found again where both have moved."""
 
+
+_FOUND = ("folder", "shards")
+"""Datasets that a path stands for, by what lies there; others that take a place are named."""
 
 _OWN_SPLIT: Mapping[str, Any] = {}
 
@@ -79,6 +82,21 @@ def data_settings(data: str | Path, labels: str | Path | None = None) -> dict[st
     if labels is not None:
         settings["labels"] = labels_setting(path, labels)
     return settings
+
+
+def settings_at(name: str, place: str | Path, labels: str | Path | None = None) -> dict[str, Any]:
+    """Return the settings of a dataset whose place is given, as `data_settings` does.
+
+    Args:
+        name: Dataset that the place was of; a dataset of a plugin keeps its name.
+        place: Folder, archive, table or address.
+        labels: Table of the labels.
+    """
+    if name in _FOUND or not takes_place(name):
+        return data_settings(place, labels)
+    path = place if is_address(place) else user_path(place, "--data").absolute()
+    settings = {"data": name, "data_path": str(path)}
+    return settings if labels is None else {**settings, "labels": labels_setting(None, labels)}
 
 
 def load_source(
@@ -218,7 +236,8 @@ def moved(config: RunConfig, data: str | Path | None, labels: str | Path | None)
     """
     if data is None and labels is None:
         return config
-    place = data_settings((config.data_path or config.data) if data is None else data, labels)
+    at = (config.data_path or config.data) if data is None else data
+    place = settings_at(config.data, at, labels)
     return config.model_copy(update=place)
 
 
@@ -300,7 +319,7 @@ def _name_data(data: str | Path) -> tuple[str, Path | str | None]:
     if text == "folder":
         raise UnknownNameError("dataset", text, (), "; give the folder itself: --data PATH")
     if text not in DATASETS.names():
-        named = [name for name in DATASETS.names() if name not in ("folder", "shards")]
+        named = [name for name in DATASETS.names() if not takes_place(name)]
         raise UnknownNameError("dataset", text, named, "; nor is there a folder of that name here")
     return text, None
 

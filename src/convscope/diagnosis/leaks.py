@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from convscope.datasets import holds_files
 from convscope.datasets.checks.near_copies import near_copies_across
 from convscope.datasets.checks.series import series_across
 from convscope.datasets.division.part_notes import groups_across, groups_of_parts
@@ -73,7 +74,7 @@ def leaks(case: Case) -> Finding | None:
     opened = {"train": case.dataset.train, "val": case.val_images}
     if case.dataset.test is not None:
         opened["test"] = case.dataset.test.open(lambda _: None)
-    series = _series(case, opened) if not named and case.config.data == "folder" else None
+    series = _series(case, opened) if not named and holds_files(case.config.data) else None
     if sum(map(len, parts.values())) > _MOST_TO_LOOK_AT:
         if series is not None:
             return series

@@ -33,6 +33,10 @@ a frozen backbone, the distance from the training images, which tells images of 
 INPUT = "pixels"
 """Input of an exported model: raw pixels, shape (batch, height, width, channels), uint8."""
 
-ENGINES: Registry[Callable[..., Session]] = Registry("engine", "convscope.engines")
+ENGINES: Registry[Callable[..., Session]] = Registry(
+    "engine", "convscope.engines", group="convscope.engines"
+)
 """Functions by name: from the bytes of an ONNX file, and a number of threads (None for all cores),
-to a session. A server calls them with `shared=True`: others need the cores between batches."""
+to a session. A server calls them with `shared=True`: others need the cores between batches. They
+are registered with the `package` that they import, by which it is known whether one is installed.
+"""

@@ -27,7 +27,7 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    from convscope.training.passes import Steps
+    from convscope.training.steps import Steps
 
 _STEPS = 4
 _JUDGING = 0.75

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from convscope.datasets import holds_files
 from convscope.datasets.checks.near_copies import share_of_near_copies
 from convscope.datasets.checks.series import series_across
 from convscope.datasets.division.splits import in_recorded_groups
@@ -114,7 +115,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
             divided[part] = divide_and_tell(whole[key], config.split, quiet, alike[asked])
             place_of = (config.data_path, config.labels)
             in_groups = divided[part].train.groups is not None
-            if config.data == "folder" and not in_groups and place_of not in told:
+            if holds_files(config.data) and not in_groups and place_of not in told:
                 told.add(place_of)
                 _tell_likeness(divided[part], quiet, copies=not config.split.near_copies)
         return divided[part]

@@ -10,7 +10,7 @@ from convscope.types import Dataset
 if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
     from convscope.training.pace import Pace
-    from convscope.training.passes import Steps
+    from convscope.training.steps import Steps
 
 
 @dataclass(frozen=True)

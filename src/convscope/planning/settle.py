@@ -3,8 +3,9 @@
 `settle` turns a user's request into a resolved configuration with everything that it names: names
 are looked up, a dataset's own settings applied, "auto" replaced by its value here, batches of few
 images shrunk, the digest of a backbone's weights recorded, network and epochs chosen for a budget.
-Nothing changes a configuration afterwards, except that a run with a time limit may end up with
-other epochs, which it records.
+Afterwards a configuration changes in three places alone: a run with a time limit may end up with
+other epochs, which it records; a resumed run takes more epochs or a refit (`settle_resumed`); and
+a search has its winner trained once more, on validation images too (`studies.search.auto`).
 """
 
 import math
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from convscope import backend as backends
 from convscope.datasets import settings_of
 from convscope.datasets.division.splits import require_any_class, require_drawn
-from convscope.datasets.source import data_settings, settled_labels
+from convscope.datasets.source import settings_at, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
@@ -205,7 +206,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     # Absolute, as options are: a file of settings may have ~ and variables in them.
     if config.data_path is not None:
         at = config.data_path
-        update |= data_settings(at if is_address(at) else Path(at))
+        update |= settings_at(config.data, at if is_address(at) else Path(at))
     if config.labels is not None:
         update.setdefault("labels", settled_labels(config.labels))
     if config.weights is not None:

@@ -76,7 +76,8 @@ def receive_plan(devices: Devices, data_dir: Path | str | None) -> tuple[Plan, R
         leave()
         raise TrainingError(f"process 0 could not begin: {start['failure']}")
     with tempfile.TemporaryDirectory() as folder:
-        settings, images = Path(folder, "config.yaml"), Path(folder, "split.csv")
+        copy = Run(Path(folder))
+        settings, images = copy.config_file, copy.split_file
         settings.write_text(start["config"], encoding="utf-8")
         images.write_bytes(start["split"].encode())
         plan = prepare(read_run_config(settings), Progress(), data_dir, images)

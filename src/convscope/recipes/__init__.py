@@ -15,7 +15,8 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
 )
 """Recipes are registered with `trains`: "network" (trained from scratch) or "backbone"; those made
 for one model also with that `model`, the default if none is named. `of_models` has, by model other
-than that one, settings by dotted name that it needs in place of the recipe's."""
+than that one, settings by dotted name that it needs in place of the recipe's; `curves` has the
+networks that it was made for, with their measured accuracy."""
 
 
 def default_recipe(*, backbone: bool, of_data: str | None = None) -> str:
@@ -32,6 +33,12 @@ def settings_of_model(recipe: str, model: str) -> dict[str, Any]:
     """Return the settings of a recipe, by dotted name, that are for this model alone."""
     found: dict[str, Any] = RECIPES.entry(recipe).info.get("of_models", {}).get(model, {})
     return found
+
+
+def recipe_made_for(model: str) -> str | None:
+    """Return the recipe that was made for a network; None if none was."""
+    made = (entry.name for entry in RECIPES.entries() if model in entry.info.get("curves", {}))
+    return next(made, None)
 
 
 def usual_model(recipe: str | None, option: str = "--model") -> str:

@@ -10,7 +10,7 @@ from convscope.models.backbones import Backbone
 from convscope.models.preprocessing import RANGES
 from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
-from convscope.studies.rungs import Rung
+from convscope.studies.rungs import BETTER_HEAD, Rung
 
 _TUTORIAL_SIZE = 32
 
@@ -61,7 +61,7 @@ def plan_ladder(
     steps: list[RungPlan] = []
     idle: list[dict[str, str]] = []
 
-    def add(name: str, cause: str, recipe: str, own: Mapping[str, Any]) -> None:
+    def add(kind: str, name: str, cause: str, recipe: str, own: Mapping[str, Any]) -> None:
         chosen = {**own, **settings}
         if recipe != "finetune":
             # In the rungs before, everything is frozen.
@@ -77,29 +77,34 @@ def plan_ladder(
         before = steps[-1].config if steps else None
         number = len(steps) + 1
         run = f"rungs/{number:02}-{name.replace(' ', '-')}"
-        change = _change(name, config, before, backbone)
+        change = _change(kind, config, before, backbone)
         steps.append(
             RungPlan(
-                Rung(number, name, change, cause, own["image_size"], run), recipe, chosen, config
+                Rung(number, name, change, cause, own["image_size"], run, kind=kind),
+                recipe,
+                chosen,
+                config,
             )
         )
 
     # At 32 px the last feature map is a single pixel, and pooling is the same as flattening; on
     # larger ones flattening would make a head of millions of weights.
     tutorial: dict[str, Any] = {"image_size": base, "head.pooling": "avg"}
-    add("as the tutorial", "the start", "tutorial-transfer", tutorial)
+    add("start", "as the tutorial", "the start", "tutorial-transfer", tutorial)
     tutorial["backbone.scaling"] = "own"
-    add("own scaling", "own scaling", "tutorial-transfer", tutorial)
+    add("scaling", "own scaling", "own scaling", "tutorial-transfer", tutorial)
     for size in larger:
         tutorial["image_size"] = size
-        add(f"{size} px", f"{size} px instead of {base}", "tutorial-transfer", tutorial)
+        add("size", f"{size} px", f"{size} px instead of {base}", "tutorial-transfer", tutorial)
     tutorial["head.standardise"] = True
-    add("standardised features", "standardised features", "tutorial-transfer", tutorial)
+    standardised = "standardised features"
+    add("standardise", standardised, standardised, "tutorial-transfer", tutorial)
 
-    add("better head", "a better head", "probe", {"image_size": last})
+    add("head", BETTER_HEAD, "a better head", "probe", {"image_size": last})
     cut = settings.get("backbone.cut", RECIPES.get("finetune")().backbone.cut)
     tuned = _tuned(backbone.cut_at(cut), backbone)
     add(
+        "tune",
         f"{tuned} fine-tuned",
         f"fine-tuning the {tuned} (recipe finetune)",
         "finetune",
@@ -115,18 +120,18 @@ def plan_ladder(
     return steps
 
 
-def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Backbone) -> str:
+def _change(kind: str, config: RunConfig, before: RunConfig | None, backbone: Backbone) -> str:
     scaling = backbone.scaling if config.backbone.scaling == "own" else config.backbone.scaling
     pixels = f"pixels {RANGES[scaling]}"
     if before is None:
         return f"{config.image_size} px, {pixels}, head {_head(config)}"
-    if name == "own scaling":
+    if kind == "scaling":
         return f"{pixels}, as in pretraining"
-    if name.endswith(" px"):
+    if kind == "size":
         return f"instead of {before.image_size} px"
-    if name == "standardised features":
+    if kind == "standardise":
         return "each feature with mean 0 and standard deviation 1"
-    if name == "better head":
+    if kind == "head":
         optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
         return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
     cut = backbone.cut_at(config.backbone.cut)

@@ -1,12 +1,11 @@
 """The rungs of a ladder: the gain of each change, as a sentence and a table."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.storage import atomic_path
+from convscope.storage import write_rows
 from convscope.studies.folder import StudyKind
 from convscope.wording import counted
 
@@ -29,6 +28,17 @@ COLUMNS = (
 )
 """Columns of `ladder.csv`. Accuracies and gains are fractions."""
 
+BETTER_HEAD = "better head"
+"""Name of the last rung on frozen features."""
+
+_KINDS = {
+    "as the tutorial": "start",
+    "own scaling": "scaling",
+    "standardised features": "standardise",
+    BETTER_HEAD: "head",
+}
+"""Kinds of rungs by name, for ladders that were begun when a rung had no kind."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -50,6 +60,8 @@ class Rung:
         failure: Reason why it could not be trained.
         n_effective: Number of validation images of their own that would tell as much as those in
             groups; None if they are in none.
+        kind: Kind of its change: "start" (none), "scaling", "size", "standardise", "head" or
+            "tune"; "" takes that of its name.
     """
 
     number: int
@@ -66,6 +78,11 @@ class Rung:
     multiply_adds: int | None = None
     failure: str | None = None
     n_effective: float | None = None
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        usual = "size" if str(self.name).endswith(" px") else _KINDS.get(self.name, "tune")
+        object.__setattr__(self, "kind", self.kind or usual)
 
     @property
     def seconds(self) -> float | None:
@@ -184,12 +201,7 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
             f"No change shows an effect on {n_val:,} validation images: "
             f"{low:.1%} at '{first.name}', {high:.1%} at best."
         )
-    gains: dict[str, float] = {}
-    for rung in trained[1 : trained.index(best) + 1]:
-        cause = _cause(rung, rungs)
-        # The rungs of several sizes are one cause, named by the last of them.
-        merged = [known for known in gains if " px" in known and " px" in cause]
-        gains[cause] = (rung.gain or 0.0) + sum(gains.pop(known) for known in merged)
+    gains = {_cause(changed, rungs): gain for changed, gain in steps_to(best, rungs)}
     by_gain = sorted(gains, key=lambda cause: gains[cause], reverse=True)
     named = by_gain[:1]
     if gains[named[0]] < total * 2 / 3 and len(by_gain) > 1 and gains[by_gain[1]] > 0:
@@ -209,6 +221,32 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
             what = f"lost {100 * lost:.{decimals}f}"
         said += f" The rungs after '{best.name}' {what}."
     return said
+
+
+def steps_to(best: Rung, rungs: Sequence[Rung]) -> list[tuple[list[Rung], float]]:
+    """Return the steps from the lowest trained rung up to one: their rungs and gains in accuracy.
+
+    A failed rung changed something too: it is one step with the next rung that was trained. Rungs
+    that only enlarge the image are one step.
+
+    Args:
+        best: Rung that was trained.
+        rungs: All rungs from the lowest.
+    """
+    steps: list[tuple[list[Rung], float]] = []
+    changed: list[Rung] = []
+    lowest = next(rung for rung in rungs if rung.val_accuracy is not None)
+    for rung in rungs[rungs.index(lowest) + 1 : rungs.index(best) + 1]:
+        changed = [*changed, rung]
+        if rung.val_accuracy is None:
+            continue
+        gain = rung.gain or 0.0
+        if steps and all(each.kind == "size" for each in (*steps[-1][0], *changed)):
+            below, gain_below = steps.pop()
+            changed, gain = [*below, *changed], gain_below + gain
+        steps.append((changed, gain))
+        changed = []
+    return steps
 
 
 def gain_by_chance(before: Rung, after: Rung, n_val: int, *, n_comparisons: int = 1) -> float:
@@ -261,23 +299,19 @@ def write_table(rungs: Sequence[Rung], path: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for rung in rungs:
-            writer.writerow([getattr(rung, {"rung": "number"}.get(c, c)) for c in COLUMNS])
+    rows = ({c: getattr(rung, {"rung": "number"}.get(c, c)) for c in COLUMNS} for rung in rungs)
+    write_rows(path, COLUMNS, rows)
 
 
-def _cause(rung: Rung, rungs: Sequence[Rung]) -> str:
-    """Return the cause of a rung's gain: failed rungs below it changed something too."""
-    causes = [rung.cause]
-    for below in reversed(rungs[: rungs.index(rung)]):
-        if below.val_accuracy is not None:
-            break
-        # Of several sizes, the last one counts.
-        if not (" px" in below.cause and any(" px" in cause for cause in causes)):
-            causes.insert(0, below.cause)
-    return " with ".join(causes)
+def _cause(changed: Sequence[Rung], rungs: Sequence[Rung]) -> str:
+    """Return the cause of a step's gain: of several sizes the last one, instead of that below."""
+    below = rungs[rungs.index(changed[0]) - 1]
+    sizes = [rung for rung in changed if rung.kind == "size"]
+    return " with ".join(
+        f"{rung.image_size} px instead of {below.image_size}" if rung.kind == "size" else rung.cause
+        for rung in changed
+        if rung not in sizes[:-1]
+    )
 
 
 def accuracy_of(rung: Rung) -> float:

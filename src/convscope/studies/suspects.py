@@ -18,6 +18,7 @@ from convscope.planning.settle import Request, settle
 from convscope.planning.usual import usual_recipe
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, flat
+from convscope.recipes import recipe_made_for
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import write_rows
@@ -101,8 +102,8 @@ def suspects(
         model: Registered model; the better it is, the fewer hard images are taken for wrong ones.
             None takes the pretrained network that is usual for a folder of images, if its weights
             are at hand; otherwise `fast-small`.
-        recipe: Registered recipe; None takes `fast` for the networks made for it, otherwise the
-            model's default.
+        recipe: Registered recipe; None takes the one that was made for the network, such as `fast`
+            for `fast-small`, otherwise the model's default.
         folds: Number of folds, at least 2.
         seed: Seed of the networks.
         settings: Any other settings by dotted name.
@@ -134,8 +135,7 @@ def suspects(
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}
     if not (free and usual_recipe(given, Progress())):
         given["model"] = model or "fast-small"
-        if recipe is None and given["model"].startswith("fast-"):
-            recipe = "fast"
+        recipe = recipe or recipe_made_for(given["model"])
         if recipe is not None:
             given["recipe"] = recipe
     plan = settle(Request(given), progress, load)

@@ -17,7 +17,7 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RANDOM_WEIGHTS, read_config
+from convscope.recipe import PLACES, RANDOM_WEIGHTS, read_config
 from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
@@ -232,7 +232,7 @@ def train(
         ):
             if hinders:
                 raise ConfigError(f"--folds and {option} cannot be combined: {why}")
-        moved = named and given.keys() <= {"data", "data_path", "labels", "weights"}
+        moved = named and given.keys() <= {"data", *PLACES}
         if begun is not None and not config and (moved or not given):
             asked = asked_before(begun).model_copy(update=given)
             if folds not in (None, asked.split.folds):

@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from convscope.datasets import DATASETS
+from convscope.datasets import DATASETS, takes_place
 from convscope.registry import Entry
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
@@ -23,7 +23,7 @@ from convscope.wording import command_line, printable
 
 def published() -> list[Entry[Any]]:
     """Return the datasets that are known by name, without those that are a path."""
-    return [entry for entry in DATASETS.entries() if entry.name not in ("folder", "shards")]
+    return [entry for entry in DATASETS.entries() if not takes_place(entry.name)]
 
 
 def list_published() -> None:

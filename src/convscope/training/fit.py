@@ -29,14 +29,8 @@ from convscope.training.muon import separate_kernels
 from convscope.training.objective import build_state, loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.pace import Pace
-from convscope.training.passes import (
-    EpochMetrics,
-    Steps,
-    evaluate_epoch,
-    steps_on_one_device,
-    train_epoch,
-)
-from convscope.training.results import ONLY_PHASE, add_result, write_results
+from convscope.training.passes import EpochMetrics, evaluate_epoch, steps_on_one_device, train_epoch
+from convscope.training.results import ONLY_PHASE, add_result, row_of, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
     load_snapshot,
@@ -45,6 +39,7 @@ from convscope.training.snapshot import (
     save_snapshot,
     shared_snapshot,
 )
+from convscope.training.steps import Steps
 from convscope.training.weighting import class_weights
 from convscope.types import ImageView, Stacked
 
@@ -233,17 +228,15 @@ def fit(
             with averages_swapped_in(model):
                 judged = evaluate_epoch(steps, validation)
                 weights = model.get_weights()
-            row: dict[str, Any] = {
-                "epoch": earlier + epoch + 1,
-                "loss": learnt.loss,
-                "accuracy": learnt.accuracy,
-                "val_loss": judged.loss,
-                "val_accuracy": judged.accuracy,
-                "learning_rate": float(model.optimizer.learning_rate),
-                "seconds": round(seconds, 3),
-                "images_per_s": round(batches.n_images / seconds, 1),
-                "phase": phase.name,
-            }
+            row = row_of(
+                earlier + epoch + 1,
+                learnt,
+                judged,
+                learning_rate=float(model.optimizer.learning_rate),
+                seconds=seconds,
+                n_images=batches.n_images,
+                phase=phase.name,
+            )
             _require_finite(row["loss"], earlier + epoch)
             # The loss of a batch is from before its step: weights that the last step broke show
             # here first, and must not be kept as a good state.

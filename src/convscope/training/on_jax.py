@@ -8,12 +8,12 @@ import keras
 import numpy as np
 
 from convscope.training.batches import Batches
-from convscope.training.passes import Step, StepByStep
 from convscope.training.resident import Resident
+from convscope.training.steps import Step, StepByStep
 
 
 class OnJax(StepByStep):
-    """Steps of Keras, compiled by JAX: `passes.Steps` on the device of the process.
+    """Steps of Keras, compiled by JAX: `steps.Steps` on the device of the process.
 
     Keras' `train_on_batch` reads all variables before each step and writes all of them after it,
     which takes 1.6 ms with `fast-medium` (two AMD cores); here that is done once in a pass. During

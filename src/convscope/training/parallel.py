@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ManyDevices(OnJax):
-    """Steps on all devices of a training: `passes.Steps` for Keras on JAX.
+    """Steps on all devices of a training: `steps.Steps` for Keras on JAX.
 
     Between passes the model is an ordinary one on a single device, alike in each process; during a
     pass its variables are on all devices. Loss, gradients, metrics and the statistics of

@@ -3,12 +3,15 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convscope.errors import RunError
 from convscope.models import is_backbone
 from convscope.recipe import RunConfig
 from convscope.storage import atomic_path, write_rows
+
+if TYPE_CHECKING:
+    from convscope.training.passes import EpochMetrics
 
 COLUMNS = (
     "epoch",
@@ -40,6 +43,40 @@ def n_rows(config: RunConfig) -> int:
     if config.backbone.cut == "end":
         return 1 if at_once else config.epochs
     return (1 if at_once else config.backbone.head_epochs) + config.epochs
+
+
+def row_of(
+    epoch: int,
+    learnt: "EpochMetrics",
+    judged: "EpochMetrics",
+    *,
+    learning_rate: float,
+    seconds: float,
+    n_images: int,
+    phase: str,
+) -> dict[str, Any]:
+    """Return the row of an epoch, by column.
+
+    Args:
+        epoch: Number of the epoch in the run, from 1.
+        learnt: Means over the training images.
+        judged: Means over the validation images.
+        learning_rate: Learning rate at its end.
+        seconds: Time of the training.
+        n_images: Number of images that it learnt from.
+        phase: Name of the phase.
+    """
+    return {
+        "epoch": epoch,
+        "loss": learnt.loss,
+        "accuracy": learnt.accuracy,
+        "val_loss": judged.loss,
+        "val_accuracy": judged.accuracy,
+        "learning_rate": learning_rate,
+        "seconds": round(seconds, 3),
+        "images_per_s": round(n_images / seconds, 1),
+        "phase": phase,
+    }
 
 
 def write_results(history: list[dict[str, Any]], path: Path) -> None:

@@ -1,6 +1,5 @@
 """Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,50 +9,26 @@ import keras
 import numpy as np
 
 from convscope.backend import precision_policy
-from convscope.models.head import (
-    Block,
-    build_head,
-    feature_statistics,
-    set_statistics,
-    standardised,
-    weighed,
-)
+from convscope.models.head import build_head, feature_statistics
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
-from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings
+from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
-from convscope.storage import atomic_path, link_or_copy, scratch_array
+from convscope.storage import link_or_copy
 from convscope.training.batches import Examples, validation_batches
-from convscope.training.fit import Phase, averages_swapped_in, best_row, compile_at, fit, save_last
+from convscope.training.fit import Phase, averages_swapped_in, best_row, fit
 from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
 from convscope.training.heads import choose_head
-from convscope.training.logistic import (
-    LAST_MAP,
-    choose_penalty,
-    held_out_probs,
-    hits_in_words,
-    labels_in_views,
-    one_thread_each,
-    write_candidates,
-)
-from convscope.training.logistic_fit import fit_logistic
+from convscope.training.logistic_head import fit_at_once, predict_out_of_fold
 from convscope.training.pace import Pace
-from convscope.training.passes import evaluate_epoch, steps_on_one_device
-from convscope.training.results import HEAD, write_results
-from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
+from convscope.training.results import HEAD
+from convscope.training.snapshot import read_history
 from convscope.training.temperature import calibrated_loss
-from convscope.training.weighting import weighting_of_logistic
-from convscope.types import (
-    Dataset,
-    FloatArray,
-    InputSpec,
-    Predictions,
-    Split,
-)
+from convscope.types import Dataset, InputSpec, Predictions, Split
 
 
 def train_transfer(
@@ -156,8 +131,8 @@ def train_transfer(
         phase = Phase(alone, *on_features, config, save, HEAD, n_chosen=n_epochs)
         if head.logistic:
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
-                keep_out_of_fold(_out_of_fold(phase, output, statistics, twin.blocks, run))
-            return _fit_at_once(
+                keep_out_of_fold(predict_out_of_fold(phase, output, statistics, twin.blocks, run))
+            return fit_at_once(
                 phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         return fit(phase, run, log_row=log_row, progress=progress)
@@ -168,7 +143,7 @@ def train_transfer(
     if not history or history[-1]["phase"] == HEAD:
         if head.logistic:
             phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
-            history = _fit_at_once(
+            history = fit_at_once(
                 phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         elif config.backbone.head_epochs > 0:
@@ -290,155 +265,6 @@ def _validation_loss(model: keras.Model, val: Examples) -> float:
         [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
     )
     return calibrated_loss(probs, val.labels)
-
-
-def _fit_at_once(
-    phase: Phase,
-    output: FrozenOutput,
-    statistics: tuple[FloatArray, FloatArray],
-    blocks: Sequence[Block],
-    run: Run,
-    *,
-    log_row: Callable[[dict[str, Any]], None],
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Bring a linear head to the optimum of logistic regression: in place of `fit`, one row.
-
-    Args:
-        phase: Head, and the features of training and validation images.
-        output: What the features are of.
-        statistics: Mean and variance of the features.
-        blocks: Blocks of the features.
-        run: Run folder.
-        log_row: Called with the row of results.
-        progress: Called with each penalty that is tried.
-    """
-    config, model = phase.config, phase.model
-    plain = {"label_smoothing": 0.0, "augment": AugmentSettings(), "class_weights": "none"}
-    compile_at(model, config.model_copy(update=plain), 0.0)
-    if run.snapshot_file.exists():
-        history = load_snapshot(model, run.snapshot_file)
-        # A kill may have come before what is written after it.
-        write_results(history, run.results_file)
-        save_last(phase, model.get_weights(), run, len(history))
-        return history
-    penalty = config.head.penalty or run.state.get("penalty")
-    if penalty is not None:
-        statistics = weighed(statistics, blocks, _last_map(config, run))
-    features, views = _standardised_views(phase, statistics)
-    labels = labels_in_views(phase.train.labels, views)
-    n_classes = int(model.output_shape[-1])
-    if penalty is None:
-        # One view is enough for the start of fine-tuning, and up to ten times as quick.
-        compared = views if config.backbone.cut == END else 1
-        tried = choose_penalty(
-            features[: compared * len(phase.train)],
-            phase.train.labels,
-            n_classes,
-            seed=config.seed,
-            together=output.together,
-            views=compared,
-            weighting=weighting_of_logistic(config),
-            blocks=blocks,
-            last_maps=LAST_MAP if config.head.last_map is None else (config.head.last_map,),
-            progress=progress,
-        )
-        penalty, factor = tried[0].penalty, tried[0].last_map
-        for block in blocks:
-            features[:, block.last] *= factor
-        statistics = weighed(statistics, blocks, factor)
-        write_candidates(tried, run)
-        with atomic_path(run.held_out_file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, tried[0].losses)
-        held_out = {"accuracy": tried[0].accuracy, "loss": tried[0].loss}
-        run.record(penalty=penalty, last_map=factor, held_out=held_out)
-        progress.say(
-            f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
-            f"{hits_in_words(phase.train.labels)} {tried[0].accuracy:.4f}, loss "
-            f"{tried[0].loss:.4f}"
-        )
-    start = time.monotonic()
-    with progress.task("Training the head", None, "steps") as step, one_thread_each() as pool:
-        head = fit_logistic(
-            features,
-            labels,
-            n_classes,
-            penalty,
-            blocks=blocks,
-            weighting=weighting_of_logistic(config),
-            pool=pool,
-            step=step,
-        )
-    set_statistics(model, statistics)
-    model.layers[-1].set_weights(list(head))
-    seconds = time.monotonic() - start
-    steps = steps_on_one_device(model)
-    learnt = evaluate_epoch(steps, validation_batches(phase.train))
-    judged = evaluate_epoch(steps, validation_batches(phase.val))
-    row = {
-        "epoch": 1,
-        "loss": learnt.loss,
-        "accuracy": learnt.accuracy,
-        "val_loss": judged.loss,
-        "val_accuracy": judged.accuracy,
-        "learning_rate": 0.0,
-        "seconds": round(seconds, 3),
-        "images_per_s": round(len(labels) / seconds, 1),
-        "phase": HEAD,
-    }
-    # In the order of `fit`: a run with weights and no snapshot could not be resumed.
-    phase.save_weights(model.get_weights(), run.weights("best"))
-    save_snapshot(model, [row], run.snapshot_file)
-    write_results([row], run.results_file)
-    log_row(row)
-    link_or_copy(run.weights("best"), run.weights("last"))
-    run.record(last_after=1)
-    return [row]
-
-
-def _last_map(config: RunConfig, run: Run) -> float:
-    """Return the size of the features of the last map that was chosen with the penalty, or set."""
-    return float(run.state.get("last_map") or config.head.last_map or 1.0)
-
-
-def _standardised_views(
-    phase: Phase, statistics: tuple[FloatArray, FloatArray]
-) -> tuple[FloatArray, int]:
-    """Return the features of all views, one view after another, and the number of views."""
-    views = phase.config.backbone.views if phase.config.augment.varies else 1
-    n_images = len(phase.train)
-    features = scratch_array((views * n_images, len(statistics[0])))
-    for view in range(views):
-        part = features[view * n_images : (view + 1) * n_images]
-        standardised(phase.train.inputs(view), statistics, out=part)
-    return features, views
-
-
-def _out_of_fold(
-    phase: Phase,
-    output: FrozenOutput,
-    statistics: tuple[FloatArray, FloatArray],
-    blocks: Sequence[Block],
-    run: Run,
-) -> Predictions:
-    """Return predictions for the images that a head learns, each by a head without it."""
-    config = phase.config
-    statistics = weighed(statistics, blocks, _last_map(config, run))
-    features, views = _standardised_views(phase, statistics)
-    rows, probs = held_out_probs(
-        features,
-        phase.train.labels,
-        int(phase.model.output_shape[-1]),
-        config.head.penalty or run.state["penalty"],
-        seed=config.seed,
-        together=output.together,
-        views=views,
-        blocks=blocks,
-        weighting=weighting_of_logistic(config),
-    )
-    images = output.images
-    groups = None if images.groups is None else images.groups[rows]
-    return Predictions(probs, images.labels[rows], images.ids[rows], "out_of_fold", groups)
 
 
 def _run_frozen(

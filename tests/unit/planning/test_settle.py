@@ -1,12 +1,15 @@
 """The same wish gives the same settings, by whatever door it comes in."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 import convscope
+from convscope.datasets import DATASETS
+from convscope.datasets.source import load_undivided, moved
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.planning.budget import Budget
@@ -21,6 +24,7 @@ from convscope.planning.settle import (
 from convscope.progress import Progress
 from convscope.recipe import Recipe, RunConfig, dump_config, resolve, resolve_resumed
 from convscope.recipes import RECIPES
+from convscope.registry import Entry
 from convscope.studies.arms import plan_arms
 
 
@@ -54,6 +58,30 @@ def test_a_division_in_a_file_without_data_is_a_wish():
     file = yaml.safe_load(dump_config(digits))
     assert stratified("digits", file)
     assert not stratified("cifar10", file)
+
+
+def test_a_dataset_of_a_plugin_may_take_a_place(monkeypatch, tmp_path):
+    asked, data = [], SimpleNamespace(notes=())
+
+    def load_cells(request):
+        asked.append(request.path)
+        return data
+
+    entry = Entry("cells", load_cells, {"place": "FILE"})
+    monkeypatch.setitem(DATASETS._entries, "cells", entry)
+    at, elsewhere = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    given = {"data": "cells", "data_path": str(at), "precision": "float32"}
+    config = settle_names(Request(given), Progress())
+    assert (config.data, config.data_path) == ("cells", str(at))
+    again = moved(config, elsewhere, None)
+    assert (again.data, again.data_path) == ("cells", str(elsewhere))
+    place = {"data": "cells", "data_path": str(at)}
+    assert load_undivided(place, None, Progress(), image_size=None, fit="squash") is data
+    assert asked == [at]
+    with pytest.raises(ConfigError, match="data_path .* has no effect here"):
+        settle_names(Request({**given, "data": "digits"}), Progress())
+    with pytest.raises(ConfigError, match="labels .* has no effect here"):
+        settle_names(Request({**given, "labels": "t.csv"}), Progress())
 
 
 def test_a_recipe_for_backbones_asks_for_one_and_names_no_model_of_its_own():

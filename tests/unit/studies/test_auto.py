@@ -446,6 +446,43 @@ def test_a_search_is_resumed_with_the_settings_that_it_began_with():
             auto._repeated(Request(changed), begun)
 
 
+def test_a_search_is_not_resumed_with_random_weights_in_place_of_a_file_or_the_reverse():
+    for before, now in (("/a.h5", "random"), (None, "random"), ("random", "/a.h5")):
+        begun = Request({} if before is None else {"weights": before})
+        with pytest.raises(ConfigError, match=f"not '{now}'"):
+            auto._repeated(Request({"weights": now}), begun)
+    for before, now in (("/a.h5", "/elsewhere/a.h5"), ("random", "random")):
+        assert auto._repeated(Request({"weights": now}), Request({"weights": before}))
+
+
+@pytest.mark.parametrize(
+    ("before", "refused"),
+    [({"weights_sha256": "b"}, True), ({"weights_sha256": "a"}, False), ({}, False)],
+)
+def test_a_search_goes_on_with_the_weights_that_it_began_with(
+    monkeypatch, tmp_path, before, refused
+):
+    dataset = SimpleNamespace(provenance={"fingerprint": "of the images"})
+    plan = SimpleNamespace(dataset=dataset, config=SimpleNamespace(weights_sha256="a"))
+    monkeypatch.setattr(auto, "_first_plan", lambda *_: plan)
+    monkeypatch.setattr(auto, "Search", lambda run, *_: run)
+    monkeypatch.setattr(auto, "_go_on", lambda work, progress: work)
+    state = {"given": {}, "from_file": {}, "minutes": 5, "test": True, "tried": []}
+    auto.SEARCH.write(tmp_path, {**state, "fingerprint": "of the images", **before})
+
+    def resumed():
+        other = Request({"weights": "/elsewhere/a.h5"})
+        return auto.resume_search(
+            tmp_path, request=other, minutes=None, load=None, progress=Progress()
+        )
+
+    if not refused:
+        assert resumed().path == tmp_path
+        return
+    with pytest.raises(RunError, match="the weights are no longer those with which the search"):
+        resumed()
+
+
 def test_on_further_folds_each_has_its_own_network(searched):
     close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
     # Of so few images nothing is clear.

@@ -31,6 +31,7 @@ from convscope.studies.tutorial.plan import (
     seconds_of_ladder,
     seconds_of_style,
 )
+from convscope.studies.tutorial.sections.transfer import largest_step
 from convscope.studies.tutorial.words import Words, languages, read_catalogue, words_in
 
 SOURCE = Path(words.__file__).parent
@@ -262,6 +263,15 @@ def test_the_page_says_what_came_out_beside_the_tutorials_figures(whole, tmp_pat
     assert "The ImageNet weights of ResNet50V2 are not on this machine" in said
     assert "In its place ResNet50 climbs the ladder" in said
     assert f"{whole.again} --weights FOLDER" in page
+
+
+def test_the_largest_step_has_what_a_failed_rung_changed(whole):
+    climbed = ladder("vgg16", {"as the tutorial": 0.35, "own scaling": 0.4, "64 px": 0.65})
+    start, scaling, larger = climbed.rungs
+    failed = dataclasses.replace(scaling, val_accuracy=None, gain=None, failure="lost")
+    larger = dataclasses.replace(larger, gain=0.3)
+    climbed = dataclasses.replace(climbed, rungs=(start, failed, larger))
+    assert largest_step(whole, climbed) == ("own scaling + larger images", 0.3)
 
 
 def test_an_unshown_and_a_shown_difference_are_told_apart(whole, tmp_path):

@@ -7,12 +7,8 @@ import pytest
 from convscope.scale.devices import ONE
 from convscope.training.batches import Batches
 from convscope.training.objective import build_state
-from convscope.training.passes import (
-    ByKeras,
-    evaluate_epoch,
-    steps_on_one_device,
-    train_epoch,
-)
+from convscope.training.passes import evaluate_epoch, steps_on_one_device, train_epoch
+from convscope.training.steps import ByKeras
 
 if keras.config.backend() != "jax":
     pytest.skip("only JAX trains on several devices", allow_module_level=True)

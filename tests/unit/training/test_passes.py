@@ -7,12 +7,8 @@ import pytest
 
 from convscope.training.batches import Batches
 from convscope.training.objective import build_state
-from convscope.training.passes import (
-    ByKeras,
-    evaluate_epoch,
-    steps_on_one_device,
-    train_epoch,
-)
+from convscope.training.passes import evaluate_epoch, steps_on_one_device, train_epoch
+from convscope.training.steps import ByKeras
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype("float32")

@@ -1,12 +1,20 @@
 import csv
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from convscope.errors import RunError, StorageError
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
-from convscope.training.results import COLUMNS, add_result, n_rows, read_results, write_results
+from convscope.training.results import (
+    COLUMNS,
+    add_result,
+    n_rows,
+    read_results,
+    row_of,
+    write_results,
+)
 
 ROWS = [
     {key: (epoch if key == "epoch" else (index + 0.1) / 3) for index, key in enumerate(COLUMNS)}
@@ -108,3 +116,15 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError):
         write_results(ROWS, tmp_path / "file" / "results.csv")
+
+
+def test_a_row_has_all_columns_in_their_order():
+    learnt, judged = (
+        SimpleNamespace(loss=0.5, accuracy=0.8),
+        SimpleNamespace(loss=0.6, accuracy=0.7),
+    )
+    row = row_of(
+        3, learnt, judged, learning_rate=0.1, seconds=4.00049, n_images=1_000, phase="head"
+    )
+    assert tuple(row) == COLUMNS
+    assert list(row.values()) == [3, 0.5, 0.8, 0.6, 0.7, 0.1, 4.0, 250.0, "head"]

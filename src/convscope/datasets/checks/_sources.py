@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -99,12 +100,9 @@ def on_sources(
         return []
     of_all, of_one = [], []
     for each in _PROPERTIES:
-        keys, _ = numbered(str(each.value_of(headers[name])) for name in names)
+        keys, _ = numbered(str(each.value_of(header)) for header in headers.values())
         table = _Table(keys, labels)
-
-        def spell(image: int, words_of: Callable[[ImageHeader], str] = each.words_of) -> str:
-            return words_of(headers[names[image]])
-
+        spell = partial(_spell, each.words_of, tuple(headers.values()))
         of_all += _classes_told(each, spell, table, classes)
         of_one += _class_told(each, spell, table, classes)
     best = max(of_all or of_one, key=lambda each: each.gain, default=None)
@@ -121,6 +119,13 @@ def on_sources(
             tuple(printable(names[place]) for place in best.images),
         )
     ]
+
+
+def _spell(
+    words_of: Callable[[ImageHeader], str], headers: Sequence[ImageHeader], image: int
+) -> str:
+    """Return what a property of an image is, in words."""
+    return words_of(headers[image])
 
 
 class _Table:

@@ -19,11 +19,11 @@ from convscope.api import train as single
 from convscope.datasets.division.splits import require_any_class
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
-from convscope.locks import LOCK
+from convscope.locks import LOCK, STATE_LOCK
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, dump_config, flat
+from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, dump_config, flat
 from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import storage_errors, write_text
@@ -116,6 +116,7 @@ def search(
         "from_file": dict(request.from_file),
         "minutes": minutes,
         "fingerprint": dataset.provenance.get("fingerprint"),
+        "weights_sha256": plan.config.weights_sha256,
         "test": test,
         "tried": [],
     }
@@ -148,8 +149,8 @@ def resume_search(
     Raises:
         ConfigError: If another setting is not what it was, as candidates would be compared that
             differ in more than their networks.
-        RunError: If the state is damaged, or another process works on it.
-        DataError: If the images are no longer those of the search.
+        RunError: If the state is damaged, another process works on it, or images or weights are no
+            longer those of the search.
     """
     run = Run(path)
     state = SEARCH.read(run.path) or {}
@@ -170,6 +171,13 @@ def resume_search(
             f"the images are no longer those with which the search in {path} began; "
             "start again in another --out"
         )
+    weights = plan.config.weights_sha256
+    # Searches that began before it was written down may have had any.
+    if weights != state.get("weights_sha256", weights):
+        raise RunError(
+            f"the weights are no longer those with which the search in {path} began; give those "
+            "with --weights, or start again in another --out"
+        )
     began = time.monotonic() - spent
     return _go_on(Search(run, request, state, plan, load, began, progress, place), progress)
 
@@ -178,11 +186,15 @@ def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
     """Return the settings of a request that repeats the one with which a search began.
 
     Raises:
-        ConfigError: If one is another, except the places of data and weights.
+        ConfigError: If one is another, except the places of data and weights; random ones have
+            none.
     """
     before = {**flat(begun.from_file), **begun.given}
     now = as_read_back({**flat(request.from_file), **request.given})
-    for key in now.keys() - {"data", "data_path", "labels", "weights"}:
+    moved = {"data", *PLACES}
+    if RANDOM_WEIGHTS in (before.get("weights"), now.get("weights")):
+        moved.remove("weights")
+    for key in now.keys() - moved:
         if before.get(key) != now[key]:
             was = f"{key} {before[key]!r}" if key in before else f"no {key} of yours"
             raise ConfigError(
@@ -274,7 +286,7 @@ def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
     with storage_errors(run.path):
         names = [item.name for item in winner.iterdir()] if winner.exists() else []
         for name in sorted(names, key=lambda each: each == Run(winner).state_file.name):
-            if name not in (LOCK, ".state.lock", HEARTBEAT):
+            if name not in (LOCK, STATE_LOCK, HEARTBEAT):
                 (winner / name).replace(run.path / name)
     config = run_config(run)
     if refit and not config.refit:

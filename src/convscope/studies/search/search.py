@@ -13,7 +13,7 @@ from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
-from convscope.recipe import RunConfig
+from convscope.recipe import PLACES, RunConfig
 from convscope.run import Run
 from convscope.studies.executor import Executor, Job
 from convscope.studies.search.candidates import (
@@ -165,7 +165,7 @@ class Search:
 
     def settings_of(self, run: Run) -> Request:
         """Return the settings of a run of the search, with the current places of its files."""
-        now = {key: getattr(self._plan.config, key) for key in ("data_path", "labels", "weights")}
+        now = {key: getattr(self._plan.config, key) for key in PLACES}
         return Request({**run_config(run).model_dump(), **now})
 
     def _describe(self) -> None:

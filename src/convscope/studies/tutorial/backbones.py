@@ -16,7 +16,7 @@ from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.studies.arms import FIRST_SEED
-from convscope.studies.rungs import Ladder
+from convscope.studies.rungs import LADDER, Ladder
 from convscope.studies.tutorial.facts import BACKBONE_NAMES
 from convscope.studies.tutorial.plan import AT_HAND, BackbonePlan, Plan
 
@@ -97,7 +97,7 @@ class Backbones:
         from convscope.studies.ladder import ladder
 
         folder = self._path / "ladders" / name
-        if (folder / "ladder.json").exists() and Ladder.read(folder).is_finished:
+        if LADDER.state_file(folder).exists() and Ladder.read(folder).is_finished:
             self.ladders[name] = Ladder.read(folder)
             return True
         try:

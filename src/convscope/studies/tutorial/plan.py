@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from convscope.studies.rungs import BETTER_HEAD
+
 STYLES = ("cnn-sequential", "cnn-functional", "cnn-subclassing")
 """The tutorial's network in its order of styles."""
 
@@ -55,9 +57,6 @@ class Plan:
         return {} if self.images is None else {"split.images": self.images}
 
 
-_BETTER_HEAD = "better head"
-"""The last rung on frozen features."""
-
 WHOLE = Plan(
     quick=False,
     images=None,
@@ -78,7 +77,7 @@ QUICK = Plan(
     n_seeds=1,
     backbones=(
         BackbonePlan("vgg16", (), until="own scaling"),
-        BackbonePlan("mobilenet_v2", (96,), until=_BETTER_HEAD),
+        BackbonePlan("mobilenet_v2", (96,), until=BETTER_HEAD),
         BackbonePlan("resnet50_v2", (64,), until="64 px", instead="resnet50"),
     ),
 )
@@ -128,7 +127,7 @@ def seconds_of_ladder(backbone: str, sizes: Sequence[int], until: str | None, n_
     passes = [once, once, *(once * (size / 32) ** 2 for size in sizes)]
     n_heads = len(passes)
     seconds = sum(passes)
-    if until in (None, _BETTER_HEAD):
+    if until in (None, BETTER_HEAD):
         # Standardised features, and three heads.
         n_heads += 4
     if until is None:

@@ -259,7 +259,7 @@ class _Study:
 
         page = tutorial_page(self._facts())
         self.headline, self._written = page.verdict, time.monotonic()
-        write_page(page, self.path / "tutorial.html")
+        write_page(page, self.result().page)
 
     def _facts(self) -> Facts:
         from convscope.api.models import describe

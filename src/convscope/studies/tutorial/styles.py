@@ -13,7 +13,7 @@ from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.studies.arms import FIRST_SEED, seeds_of
-from convscope.studies.comparison import Comparison
+from convscope.studies.comparison import COMPARISON, Comparison
 from convscope.studies.executor import Job, execute, execute_here
 from convscope.studies.folder import look_of
 from convscope.studies.tutorial.plan import SEVERAL, STYLES, Plan
@@ -97,7 +97,7 @@ class Styles:
         }
         # With the same seed in each style: whether they are one network shows in single images.
         same = [run for run in self.trained if run_config(run).seed == FIRST_SEED]
-        if (folder / "comparison.json").exists():
+        if COMPARISON.state_file(folder).exists():
             self.comparison = Comparison.read(folder)
         elif len(same) > 1:
             self.comparison = compare_runs(

@@ -16,7 +16,7 @@ from convscope.report.page import (
     Table,
     Text,
 )
-from convscope.studies.rungs import Ladder, Rung, accuracy_of
+from convscope.studies.rungs import Ladder, Rung, accuracy_of, steps_to
 from convscope.studies.tutorial import published
 from convscope.studies.tutorial.code import transfer, transfer_ours
 from convscope.studies.tutorial.facts import BACKBONE_NAMES, Facts, percent
@@ -93,15 +93,15 @@ def rung_name(facts: Facts, rung: Rung) -> str:
     """Return the name of a rung in the language of the page."""
     _ = facts.words.gettext
     known = {
-        "as the tutorial": _("as the tutorial"),
-        "own scaling": _("own scaling"),
-        "standardised features": _("standardised features"),
-        "better head": _("better head"),
-        "last stage fine-tuned": _("last stage fine-tuned"),
+        "start": _("as the tutorial"),
+        "scaling": _("own scaling"),
+        "size": _("{n} px").format(n=rung.image_size),
+        "standardise": _("standardised features"),
+        "head": _("better head"),
     }
-    if rung.name.endswith(" px"):
-        return _("{n} px").format(n=rung.image_size)
-    return known.get(rung.name) or _("last stages fine-tuned")
+    one = rung.name.startswith("last stage ")
+    tuned = _("last stage fine-tuned") if one else _("last stages fine-tuned")
+    return known.get(rung.kind, tuned)
 
 
 def largest_step(facts: Facts, ladder: Ladder) -> tuple[str, float] | None:
@@ -110,16 +110,13 @@ def largest_step(facts: Facts, ladder: Ladder) -> tuple[str, float] | None:
     best = best_rung(ladder)
     if best is None:
         return None
-    gains: dict[str, float] = {}
-    for rung in ladder.rungs[: best.number]:
-        if rung.gain is not None:
-            size = rung.name.endswith(" px")
-            cause = _("larger images") if size else rung_name(facts, rung)
-            gains[cause] = gains.get(cause, 0.0) + rung.gain
-    if not gains or max(gains.values()) <= 0:
+    changed, gain = max(steps_to(best, ladder.rungs), key=lambda step: step[1], default=([], 0.0))
+    if gain <= 0:
         return None
-    cause = max(gains, key=lambda each: gains[each])
-    return cause, gains[cause]
+    causes = (
+        _("larger images") if rung.kind == "size" else rung_name(facts, rung) for rung in changed
+    )
+    return " + ".join(dict.fromkeys(causes)), gain
 
 
 def _backbone(facts: Facts, planned: BackbonePlan, *, first: bool) -> list[Block]:
