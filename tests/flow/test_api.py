@@ -320,5 +320,5 @@ def test_an_exported_file_has_the_accuracy_of_its_run_on_new_images(
     assert of_file.path == Path("evaluations/pictures")
     (pictures / "ten").mkdir()
     Image.new("L", (8, 8)).save(pictures / "ten" / "1.png")
-    with pytest.raises(DataError, match="has images of 'ten', which is no class of the model"):
+    with pytest.raises(DataError, match="has images of 'ten', which the model does not know"):
         convscope.evaluate_on(mine, pictures, progress=Progress())

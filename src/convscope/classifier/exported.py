@@ -120,7 +120,7 @@ def require_no_weights(path: Path | str, weights: str | None) -> None:
         ConfigError: If one was made.
     """
     if weights is not None:
-        raise ConfigError(f"{path} holds one set of weights; leave out --weights")
+        raise ConfigError(f"{path} holds one set of weights; omit --weights")
 
 
 def with_spec(model: bytes, spec: ClassifierSpec) -> bytes:

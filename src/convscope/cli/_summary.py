@@ -129,11 +129,11 @@ def print_evaluation(done: "Evaluation") -> None:
     several = "mean_average_precision" in done.metrics
     mistakes = files.mistakes_picture if several else files.confusion_picture
     for label, path in (
-        ("mistakes" if several else "confusions", mistakes),
+        ("mistakes" if several else "confusion matrix", mistakes),
         ("results", done.path),
     ):
         if path.exists():
-            out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+            out.print(f"{label:<18}{_short(path)}", markup=False, soft_wrap=True)
 
 
 def print_classes(metrics: dict[str, Any], part: str) -> None:

@@ -64,7 +64,7 @@ class LabelledImages:
         index_of = {name: index for index, name in enumerate(class_names)}
         if unknown := sorted({name for each in self.classes for name in each} - index_of.keys()):
             raise DataError(
-                f"{self.name} has images of {quoted(unknown)}, which is no class of the model; its "
+                f"{self.name} has images of {quoted(unknown)}, which the model does not know; its "
                 f"classes are {quoted(class_names, most=20)}: call the same class the same, or "
                 "leave those images out"
             )

@@ -187,7 +187,7 @@ def test_some_classes_and_a_single_one_are_fine_and_an_unknown_one_is_not(export
     with pytest.raises(DataError) as error:
         evaluate(exported, photos)
     assert str(error.value) == (
-        "photos has images of 'Grey', which is no class of the model; its classes are 'dark', "
+        "photos has images of 'Grey', which the model does not know; its classes are 'dark', "
         "'grey', 'light': call the same class the same, or leave those images out"
     )
 
