@@ -227,7 +227,7 @@ def confusions(predictions: Predictions) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def most_confused(
-    true: IntArray, predicted: IntArray, numbers: IntArray, n: int
+    true: IntArray, predicted: IntArray, numbers: IntArray, n: int = 12
 ) -> list[tuple[int, int, int]]:
     """Return the most frequent confusions: true class, predicted one, number; the most first.
 

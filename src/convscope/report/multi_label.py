@@ -15,9 +15,6 @@ from convscope.wording import FLATTERING
 
 _LISTED = 3
 
-_N_CONFUSIONS = 12
-"""Number of the most frequent confusions that are listed."""
-
 
 def headline(judged: Mapping[str, Any], part: str, *, fitted: bool) -> str:
     """Return the scores on a part in a sentence.
@@ -104,7 +101,7 @@ def error_blocks(
         pairs = np.nonzero(others)
         rows = [
             [f"{names[named]}, in images of {names[true]}", f"{n:,}", f"{of_each[true]:,}"]
-            for true, named, n in most_confused(*pairs, others[pairs], _N_CONFUSIONS)
+            for true, named, n in most_confused(*pairs, others[pairs])
         ]
         columns = ("wrongly named", "images", "of the class")
         blocks.append(Table(columns, rows, "The classes most often wrongly named"))

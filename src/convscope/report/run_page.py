@@ -52,9 +52,6 @@ from convscope.wording import command_line, counted, duration
 _ASKED = (0.95, 0.99)
 """Wanted accuracies for which the share of answered images is reported."""
 
-_N_CONFUSIONS = 12
-"""Number of the most frequent confusions that are listed."""
-
 _FITTED = {
     "squash": "",
     "crop": " Before it, convscope crops images of another aspect ratio to their centre.",
@@ -374,7 +371,7 @@ def _confusions(said: Predictions, names: Sequence[str]) -> list[Block]:
     of_each = np.bincount(said.labels, minlength=len(names))
     rows = [
         [f"{names[true]}, predicted as {names[taken]}", f"{n:,}", f"{of_each[true]:,}"]
-        for true, taken, n in most_confused(*confusions(said), _N_CONFUSIONS)
+        for true, taken, n in most_confused(*confusions(said))
     ]
     columns = ("confusion", "images", "of the class")
     return [Table(columns, rows, "The most frequent confusions")] if rows else []

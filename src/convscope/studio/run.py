@@ -50,9 +50,6 @@ _MOST_CLASSES = 25
 _CELLS = "cells"
 """Part of the address that leads to the confusion matrix."""
 
-_N_CONFUSIONS = 12
-"""Number of the most frequent confusions that are listed."""
-
 _PARTS = {part: PART_NAMES[part] for part in ("val", "test")}
 
 
@@ -259,7 +256,7 @@ def _confusions(counts: Counts, names: Sequence[str]) -> str:
     buttons = "".join(
         f'<button class="cs-confusion" data-cell="{i},{j}">{escape(printable(names[i]))}, taken '
         f"for {escape(printable(names[j]))}: <b>{n}</b></button>"
-        for i, j, n in most_confused(*counts, _N_CONFUSIONS)
+        for i, j, n in most_confused(*counts)
     )
     return f'<div class="cs-row" style="margin:4px 0 10px">{buttons or "No mistake."}</div>'
 
