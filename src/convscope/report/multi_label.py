@@ -98,10 +98,10 @@ def error_blocks(
     blocks: list[Block] = [picture]
     if len(names) > MOST_NUMBERED and others.any():
         # There is no room for numbers in the matrix.
-        pairs = np.nonzero(others)
+        shown, wrong = np.nonzero(others)
         rows = [
             [f"{names[named]}, in images of {names[true]}", f"{n:,}", f"{of_each[true]:,}"]
-            for true, named, n in most_confused(*pairs, others[pairs])
+            for true, named, n in most_confused(shown, wrong, others[shown, wrong])
         ]
         columns = ("wrongly named", "images", "of the class")
         blocks.append(Table(columns, rows, "The classes most often wrongly named"))
