@@ -52,6 +52,16 @@ def masked(text: str) -> str:
     return _PASSWORD.sub(r"\1\3***\2", text)
 
 
+def sureness(prob: float) -> str:
+    """Return a probability in whole per cent, ">99%" where only rounding would make it certain.
+
+    Examples:
+        >>> sureness(0.984), sureness(0.9996)
+        ('98%', '>99%')
+    """
+    return f"{prob:.0%}" if prob < 0.995 else ">99%"
+
+
 def first_line(error: BaseException) -> str:
     r"""Return what a library's error says, or its kind, as one short line for a message of ours.
 

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 import convscope
+from convscope.classifier.keras_model import open_classifier
 from convscope.errors import DataError, UnknownNameError
 from convscope.progress import Progress
+from convscope.run import Run
 from convscope.types import UnreadableImage
 
 SIDE, GLYPH = 32, 9
@@ -83,6 +85,15 @@ def test_what_speaks_for_a_class_lies_where_the_thing_is(explained, how):
     assert len(shares) >= 6
     on, area = np.mean(shares, axis=0)
     assert on > 1.7 * area
+
+
+def test_the_losses_are_of_the_probability_that_predict_gives(run, explained):
+    each = explained[0][0]
+    covered = each.image.copy()
+    covered[:4, :4] = each.image.mean(axis=(0, 1))
+    after = open_classifier(Run.open(run)).predict(covered).probs[each.class_name]
+    lost = each.prediction.probs[each.class_name] - after
+    assert each.occlusion[0, 0] == pytest.approx(lost, abs=1e-5)
 
 
 def test_a_page_shows_each_step_with_its_arithmetic(explained):

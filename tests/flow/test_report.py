@@ -35,6 +35,7 @@ from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.comparison_page import comparison_page
 from convscope.studies.ladder_page import ladder_page
 from convscope.studies.rungs import Ladder, Rung
+from convscope.wording import sureness
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_the_hardest_images_have_the_confidence_of_the_answers(reported):
     assert labels == sorted(labels)
     wrong = next(each for each in seen if each.answer != each.class_name)
     said_of_it = (
-        f"a {wrong.class_name}, predicted as {wrong.answer} with {wrong.prob:.0%} confidence"
+        f"a {wrong.class_name}, predicted as {wrong.answer} with {sureness(wrong.prob)} confidence"
     )
     assert said_of_it in Texts(reported.report_page).text
 

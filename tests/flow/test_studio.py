@@ -50,6 +50,12 @@ LEAVE = """() => {
     return leaving.defaultPrevented;
 }"""
 
+FOCUSED = """() => {
+    const it = document.activeElement;
+    const kind = ["q-btn", "q-checkbox", "q-tab"].find((name) => it.classList.contains(name));
+    return [kind ?? it.tagName, getComputedStyle(it).outlineStyle];
+}"""
+
 
 class Studio:
     """A studio in a process, which can be killed and started again at the same address."""
@@ -296,3 +302,21 @@ def test_files_of_an_upload_that_are_not_taken_are_told_before_the_page_goes_on(
         page.get_by_text("3 images of 2 classes").wait_for()
         # The browser itself notes the status of the refused file.
         assert [each for each in complaints if "status of 400" not in each] == []
+
+
+def test_the_keyboards_focus_is_seen_on_every_kind_of_control(studio, open_page):
+    with open_page(viewport={"width": 1280, "height": 900}) as (page, _, _):
+        page.goto(f"http://127.0.0.1:{studio.port}/?token={studio.place.token()}")
+        page.goto(f"http://127.0.0.1:{studio.port}/train?data=digits")
+        page.get_by_role("button", name="Train", exact=True).wait_for()
+        outlines: dict[str, str] = {}
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            kind, outline = page.evaluate(FOCUSED)
+            outlines[kind] = outline
+        # A field has a thicker border in place of the outline.
+        assert {kind for kind, outline in outlines.items() if outline == "none"} <= {
+            "INPUT",
+            "BODY",
+        }
+        assert {"A", "q-btn", "q-checkbox"} <= outlines.keys()

@@ -89,7 +89,7 @@ def explain(
         class_name = run.class_called(class_name)
     files = find_images(images)
     classifier = open_classifier(run, weights)
-    # The network is explained on the image itself, which is one of the views of the answer.
+    # Its inside is shown for the image itself, which is one of the views of the answer.
     network = cast("keras.Model", classifier.network)
     config = run_config(run)
     shown = shown_layers(geometry(network), config.model)
@@ -120,7 +120,7 @@ def explain(
                 image=image,
                 layer=where,
                 gradcam=gradcam(network, image, about, layer=where),
-                occlusion=occlusion(network, image, about),
+                occlusion=occlusion(classifier, image, about),
                 steps=tuple(LayerOutput.of(row, values[row.name][0], _N_MAPS) for row in shown),
                 filters=filters,
                 page=page,

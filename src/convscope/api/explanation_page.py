@@ -10,7 +10,7 @@ import numpy as np
 
 from convscope.explain.explanation import Explanation, LayerOutput
 from convscope.explain.pictures import enlarged, feature_map, filter_of, grid, overlaid, strip
-from convscope.explain.words import layer_in_words, loss_in_words, place
+from convscope.explain.words import LEAST_LOSS, layer_in_words, loss_in_words, place
 from convscope.report.page import Block, Link, Page, Picture, Section, Table, Text
 from convscope.types import ImagePrediction
 from convscope.wording import printable
@@ -53,7 +53,7 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
             f"Grad-CAM at {it.layer}, {it.gradcam.shape[0]} x {it.gradcam.shape[1]}.",
         ),
         _picture(
-            overlaid(it.image, np.maximum(it.occlusion, 0)),
+            overlaid(it.image, np.maximum(it.occlusion, 0), least=LEAST_LOSS),
             f"The image, highlighted where covering it makes {name} less probable.",
             loss_in_words(it.occlusion, name),
             "A grey square of a quarter of the side moves over it; highlights show the loss.",
@@ -87,8 +87,8 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
 
 def _verdict(said: ImagePrediction, sure: float) -> str:
     if said.thresholds is None:
-        return f"Classified as {said.class_name} with {sure:.0%} confidence."
-    named = ", ".join(f"{name} ({said.probs[name]:.0%})" for name in said.class_names)
+        return f"Classified as {said.class_name} with {sure:.1%} confidence."
+    named = ", ".join(f"{name} ({said.probs[name]:.1%})" for name in said.class_names)
     return f"Predicted classes: {named or said.answer}."
 
 

@@ -16,7 +16,7 @@ from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.types import UInt8Array
+from convscope.types import PART_NAMES, UInt8Array
 from convscope.wording import command_line, composed
 
 
@@ -85,7 +85,9 @@ def gallery(
     Run.require_spare(place, run.gallery_picture)
     captions = [text for each in seen for text in each.captions]
     columns = len(captions) // len(seen) if similar else 5
-    title = f"{run.name}: beside each image the most similar training images" if similar else None
+    title = f"{run.name}: {_shown(of, split, several=seen[0].multi_label)}"
+    if similar:
+        title += "; beside each the most similar training images"
     save_figure(samples_figure(images, captions, columns=columns), place, title=title)
     return seen
 
@@ -93,6 +95,20 @@ def gallery(
 def gallery_place(run: Run, out: Path | str | None) -> Path:
     """Return the file of the picture: `out`, or if that is None the one in the run's folder."""
     return path_or_none(out, "--out") or run.gallery_picture
+
+
+def _shown(of: Kind, split: str, *, several: bool) -> str:
+    """Return what the images are, and what is written below them."""
+    part = PART_NAMES[split]
+    images = {
+        "losses": f"the hardest {part} images",
+        "suspects": f"{part} images whose label is probably wrong",
+        "right": f"the most confident correct answers to {part} images",
+    }[of]
+    if several:
+        return f"{images} (below each its classes, then an answer that differs)"
+    below = "label and probability" if of == "right" else "label?, then answer and its probability"
+    return f"{images} (below each its {below})"
 
 
 def chosen_images(

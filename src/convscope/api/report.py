@@ -17,6 +17,7 @@ from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.types import Predictions
+from convscope.wording import sureness
 
 if TYPE_CHECKING:
     from convscope.report.page import Picture
@@ -174,5 +175,5 @@ def worst_error(seen: Sequence[Seen]) -> str:
         return f"The worst answer: {worst.answer}, for an image of {worst.class_name}."
     return (
         f"The worst error is a {worst.class_name}, predicted as {worst.answer} with "
-        f"{worst.prob:.0%} confidence."
+        f"{sureness(worst.prob)} confidence."
     )

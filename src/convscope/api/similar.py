@@ -13,6 +13,7 @@ from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_other
+from convscope.wording import sureness
 
 if TYPE_CHECKING:
     from convscope.evaluation.neighbours import Similar
@@ -67,7 +68,7 @@ def similar(
     said = embedder.classifier.answer(file, embedder.embed(pixels)[1][0])
     dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     ((near, images),) = Neighbourhood(embedder, dataset, progress).nearest(pixels, top)
-    named = "\n".join(f"{name} {said.probs[name]:.0%}" for name in said.class_names)
+    named = "\n".join(f"{name} {sureness(said.probs[name])}" for name in said.class_names)
     captions = [f"this image:\n{named or said.answer}"]
     captions += [each.caption for each in near]
     title = f"{run.name}: the training images most similar to {file.name}"

@@ -382,6 +382,7 @@ def suspects(
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.wording import sureness
 
     data = _required(data_word, data)
     with repeatable():
@@ -412,7 +413,7 @@ def suspects(
         return
     print_table(
         [("image", TEXT), ("label", TEXT), ("predicted", TEXT), ("prob", NUMBER)],
-        ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in found.suspects[:20]),
+        ([s.image_id, s.class_name, s.answer, sureness(s.prob)] for s in found.suspects[:20]),
     )
     screen = console()
     screen.print()

@@ -99,7 +99,7 @@ def explain(
             [
                 each.prediction.path,
                 each.prediction.answer,
-                f"{each.prediction.probs[each.prediction.class_name]:.0%}",
+                f"{each.prediction.probs[each.prediction.class_name]:.1%}",
                 each.page,
                 *([each.explorer or ""] if explorers else []),
             ]

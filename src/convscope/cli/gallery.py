@@ -64,6 +64,7 @@ def gallery(
     from convscope.api.gallery import gallery_place
     from convscope.cli._tables import NUMBER, TEXT, print_table
     from convscope.run import Run
+    from convscope.wording import sureness
 
     opened = Run.open(run)
     seen = convscope.gallery(
@@ -87,7 +88,7 @@ def gallery(
         return
     prob = "worst mistake" if seen[0].multi_label else "prob"
     columns = [("image", TEXT), ("label", TEXT), ("predicted", TEXT), (prob, NUMBER)]
-    rows = [[s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in seen]
+    rows = [[s.image_id, s.class_name, s.answer, sureness(s.prob)] for s in seen]
     if similar:
         columns.append(("similar training images", TEXT))
         for row, s in zip(rows, seen, strict=True):

@@ -226,6 +226,22 @@ def confusions(predictions: Predictions) -> tuple[IntArray, IntArray, IntArray]:
     return found // n_classes, found % n_classes, counts
 
 
+def most_confused(
+    true: IntArray, predicted: IntArray, numbers: IntArray, n: int = 12
+) -> list[tuple[int, int, int]]:
+    """Return the most frequent confusions: true class, predicted one, number; the most first.
+
+    Args:
+        true: True classes, as from `confusions`; shape (n_pairs,).
+        predicted: Predicted classes.
+        numbers: Numbers of images.
+        n: Largest number of confusions.
+    """
+    wrong = np.flatnonzero(true != predicted)
+    order = wrong[np.argsort(-numbers[wrong], kind="stable")[:n]]
+    return list(zip(*(each[order].tolist() for each in (true, predicted, numbers)), strict=True))
+
+
 def write_confusion(matrix: IntArray, class_names: list[str], path: Path) -> None:
     """Write a confusion matrix as CSV: a row per true class, a column per predicted one.
 

@@ -10,6 +10,7 @@ from convscope.classifier.decisions import decided, image_losses
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.suspects import suspect_labels
 from convscope.types import Neighbour, Predictions, names_of
+from convscope.wording import sureness
 
 Kind = Literal["losses", "suspects", "right"]
 KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
@@ -46,8 +47,8 @@ class Seen:
             said = "" if self.answer == self.class_name else f"said: {self.answer}"
             return f"{self.class_name}\n{said}"
         if self.answer == self.class_name:
-            return f"{self.class_name}\n{self.prob:.0%}"
-        return f"{self.class_name}?\n{self.answer} {self.prob:.0%}"
+            return f"{self.class_name}\n{sureness(self.prob)}"
+        return f"{self.class_name}?\n{self.answer} {sureness(self.prob)}"
 
     @property
     def captions(self) -> list[str]:

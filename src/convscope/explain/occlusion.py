@@ -1,19 +1,15 @@
 """Occlusion: the probability that a class loses when a part of the image is covered."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from convscope.classifier.views import Network
 from convscope.types import FloatArray, UInt8Array
-
-if TYPE_CHECKING:
-    import keras
 
 _BATCH = 64
 
 
 def occlusion(
-    network: "keras.Model", image: UInt8Array, class_index: int, *, n_across: int = 12
+    network: Network, image: UInt8Array, class_index: int, *, n_across: int = 12
 ) -> FloatArray:
     """Return how much probability a class loses when a part of the image is covered in grey.
 
@@ -21,7 +17,7 @@ def occlusion(
     the outputs of the network and none of its layers.
 
     Args:
-        network: Network from raw pixels to probabilities.
+        network: Network from raw pixels to probabilities; a `Classifier` for those of `predict`.
         image: Shape (height, width, channels), uint8.
         class_index: Index of the class.
         n_across: Number of positions of the square along each side, at least 2.

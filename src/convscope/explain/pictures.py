@@ -26,13 +26,19 @@ def filter_of(kernel: FloatArray) -> UInt8Array:
     return _resized(pixels if pixels.shape[-1] == 3 else pixels.repeat(3, axis=-1), 40, 40)
 
 
-def overlaid(image: UInt8Array, heat: FloatArray) -> UInt8Array:
-    """Return the image with hot parts in colour, and the rest in grey."""
+def overlaid(image: UInt8Array, heat: FloatArray, *, least: float = 0.0) -> UInt8Array:
+    """Return the image with hot parts in colour, and the rest in grey.
+
+    Args:
+        image: Shape (height, width, 1 or 3).
+        heat: Shape (rows, columns), laid over the whole image.
+        least: Value that has the full colour even if none is as large.
+    """
     from matplotlib import colormaps
 
     base = enlarged(image)
     height, width = base.shape[:2]
-    top = float(heat.max())
+    top = max(least, float(heat.max()))
     scaled = heat / top if top > 0 else heat
     from PIL import Image
 

@@ -6,6 +6,9 @@ from convscope.models.geometry import LayerGeometry
 from convscope.types import FloatArray
 from convscope.wording import counted
 
+LEAST_LOSS = 0.01
+"""Loss of probability below which covering a part says nothing."""
+
 
 def place(heat: FloatArray) -> str:
     """Describe where in the image most of a map's weight lies.
@@ -47,7 +50,7 @@ def loss_in_words(occlusion: FloatArray, name: str) -> str:
         name: Name of the class.
     """
     most = float(occlusion.max())
-    if most < 0.01:
+    if most < LEAST_LOSS:
         return f"Covering any one part costs {name} less than 1 point of probability."
     # "A part in the upper left", but not "a part all over the image".
     where = place(np.maximum(occlusion, 0)).replace("all over", "anywhere in")

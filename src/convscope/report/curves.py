@@ -121,7 +121,8 @@ def _draw_lines(
         )
     axes.set_xlabel(words.epoch, color=FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(x=0.08)
+    # The name at the end of a line is above the axis.
+    axes.margins(x=0.08, y=0.12)
 
 
 def _mark_best(axes: "Axes", history: Sequence[dict[str, Any]], words: CurveWords) -> None:

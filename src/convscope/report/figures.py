@@ -42,6 +42,12 @@ INK = "#222222"
 FAINT = "#777777"
 """Colours of content, and of reading aids."""
 
+MOST_NUMBERED = 20
+"""Largest number of classes of a confusion matrix whose numbers are written into it."""
+
+_MOST_LETTERS = 33
+"""Length of a line below an image from which on it is shortened: its letters have 6 points."""
+
 _MOST_ROWS = 1_000
 """Largest number of rows of a confusion matrix that is drawn."""
 
@@ -81,7 +87,7 @@ def confusion_figure(
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-    if n_classes <= 20:
+    if n_classes <= MOST_NUMBERED:
         for row in range(n_classes):
             for column in range(n_classes):
                 if matrix[row, column]:
@@ -138,6 +144,7 @@ def robustness_figure(
     label_in_percent(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("severity (dashed: uncorrupted)", color=FAINT)
+    axes.set_ylabel("accuracy", color=FAINT)
     plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
@@ -196,12 +203,12 @@ def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5
     # One pair of axes, in widths of a cell: to lay out one for each image takes longer.
     axes = figure.subplots()
     axes.set_axis_off()
-    lines = [name.split("\n") for name in names]
+    lines = [[shortened(line) for line in name.split("\n")] for name in names]
     # Twenty letters of this size are as wide as a cell.
     letters = 200 / max(20, *(len(line) for each in lines for line in each))
     height = 1.95 / 1.7
     side = min(0.92, height - 0.08 - 0.1 * max(map(len, lines)))
-    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+    for index, (image, name) in enumerate(zip(images, lines, strict=True)):
         high, wide = (side * size / max(image.shape[:2]) for size in image.shape[:2])
         middle, below = index % columns + 0.5, index // columns * height + 0.02 + side
         axes.imshow(
@@ -211,13 +218,26 @@ def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5
             vmax=255,
             extent=(middle - wide / 2, middle + wide / 2, below, below - high),
         )
-        text = axes.text(middle, below + 0.03, name, ha="center", va="top")
-        text.set(fontsize=max(6, letters), color=INK)
+        text = axes.text(middle, below + 0.03, "\n".join(name), ha="center", va="top")
+        text.set(fontsize=letters, color=INK)
     axes.set_xlim(0, columns)
     axes.set_ylim(height * rows, 0)
     for artist in axes.get_children():
         artist.set_in_layout(False)
     return figure
+
+
+def shortened(line: str, most: int = _MOST_LETTERS) -> str:
+    """Return a line of at most so many letters, the middle left out where there are more.
+
+    Examples:
+        >>> shortened("Northern Yellow-shafted Flicker 97%", 20)
+        'Northern Y…icker 97%'
+    """
+    if len(line) <= most:
+        return line
+    end = (most - 1) // 2
+    return f"{line[: most - 1 - end]}…{line[-end:]}"
 
 
 def new_figure(width: float, height: float) -> "Figure":

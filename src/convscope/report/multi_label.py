@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from convscope.classifier.decisions import decided
+from convscope.evaluation.metrics import most_confused
 from convscope.evaluation.multi_label import wrongly_named
-from convscope.report.figures import mistakes_figure
-from convscope.report.page import Block, Points, svg_picture
+from convscope.report.figures import MOST_NUMBERED, mistakes_figure
+from convscope.report.page import Block, Points, Table, svg_picture
 from convscope.types import FloatArray, Labels
 from convscope.wording import FLATTERING
 
@@ -94,4 +95,14 @@ def error_blocks(
         legend="Rows are classes that the images have, columns classes that are wrongly named in "
         "them; the diagonal says how often the class itself is missed.",
     )
-    return [picture, *([Points(points)] if points else [])]
+    blocks: list[Block] = [picture]
+    if len(names) > MOST_NUMBERED and others.any():
+        # There is no room for numbers in the matrix.
+        shown, wrong = np.nonzero(others)
+        rows = [
+            [f"{names[named]}, in images of {names[true]}", f"{n:,}", f"{of_each[true]:,}"]
+            for true, named, n in most_confused(shown, wrong, others[shown, wrong])
+        ]
+        columns = ("wrongly named", "images", "of the class")
+        blocks.append(Table(columns, rows, "The classes most often wrongly named"))
+    return [*blocks, *([Points(points)] if points else [])]

@@ -14,6 +14,8 @@ from convscope.evaluation.calibration import reliability, with_temperature
 from convscope.evaluation.metrics import (
     columns_of,
     confusion_matrix,
+    confusions,
+    most_confused,
     n_images_of_each,
     weakest_classes,
 )
@@ -24,10 +26,12 @@ from convscope.report import multi_label, two_classes
 from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     FAINT,
+    MOST_NUMBERED,
     TRAIN_COLOUR,
     VAL_COLOUR,
     confusion_figure,
     coverage_figure,
+    label_in_percent,
     new_figure,
     plain_axes,
 )
@@ -277,6 +281,14 @@ def _learning(facts: RunFacts) -> list[Block]:
         return [_learning_of_several(rows)]
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
     last = rows[-1]
+    if len(rows) == 1:
+        # A head that is fitted at once has no epochs.
+        reached = (
+            f"Validation accuracy {last['val_accuracy']:.1%}, "
+            f"training accuracy {last['accuracy']:.1%}."
+        )
+        alt = f"Loss and accuracy. {reached}"
+        return [svg_picture(curves_figure(rows, stacked=True), alt=alt, caption=reached)]
     highest, at_end = (f"{row['val_accuracy']:.1%}" for row in (best, last))
     caption = f"Validation accuracy reaches its highest after epoch {int(best['epoch'])}: {highest}"
     if at_end != highest:
@@ -296,10 +308,16 @@ def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
     caption = f"Validation loss reaches its lowest after epoch {int(best['epoch'])}: {lowest}"
     if at_end != lowest:
         caption += f"; {at_end} at the end"
+    alt = (
+        f"Loss and right decisions by epoch: validation loss {at_end} after "
+        f"{counted(len(rows), 'epoch')}."
+    )
+    if len(rows) == 1:
+        caption = f"Validation loss {last['val_loss']:.3f}, training loss {last['loss']:.3f}"
+        alt = f"Loss and right decisions. {caption}."
     return svg_picture(
         curves_figure(rows, stacked=True, multi_label=True),
-        alt=f"Loss and right decisions by epoch: validation loss {last['val_loss']:.3f} after "
-        f"{counted(len(rows), 'epoch')}.",
+        alt=alt,
         caption=f"{caption}.",
         legend="A decision is whether an image has a class, here from a probability of 0.5 on.",
     )
@@ -331,6 +349,8 @@ def _errors(facts: RunFacts) -> list[Block]:
             legend="Rows are true classes, columns predicted ones.",
         )
     ]
+    if len(names) > MOST_NUMBERED:
+        blocks += _confusions(said, names)
     if len(names) == 2:
         unseen, where = facts.unseen, _unseen_images(facts)
         own = (facts.final(said), said.labels, names)
@@ -344,6 +364,17 @@ def _errors(facts: RunFacts) -> list[Block]:
     if facts.hardest is not None:
         blocks.append(facts.hardest)
     return blocks
+
+
+def _confusions(said: Predictions, names: Sequence[str]) -> list[Block]:
+    """Return the most frequent confusions, where the matrix has no numbers."""
+    of_each = np.bincount(said.labels, minlength=len(names))
+    rows = [
+        [f"{names[true]}, predicted as {names[taken]}", f"{n:,}", f"{of_each[true]:,}"]
+        for true, taken, n in most_confused(*confusions(said))
+    ]
+    columns = ("confusion", "images", "of the class")
+    return [Table(columns, rows, "The most frequent confusions")] if rows else []
 
 
 def _calibration(facts: RunFacts) -> list[Block]:
@@ -369,10 +400,13 @@ def _calibration(facts: RunFacts) -> list[Block]:
         axes.scatter(*places, s=sizes, color=colour, linewidths=0)
     axes.set_xlabel("probability" if facts.multi_label else "confidence", color=FAINT)
     axes.set_ylabel("share that has the class" if facts.multi_label else "accuracy", color=FAINT)
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, 1.02)
+    # With room for whole dots, and for the two labels of 0 %.
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    for axis in (axes.xaxis, axes.yaxis):
+        label_in_percent(axis)
     plain_axes(axes)
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    axes.legend(frameon=False, fontsize=9, loc="best")
     picture = svg_picture(
         figure,
         alt=f"Reliability: accuracy by confidence. {_calibrated(facts)}",

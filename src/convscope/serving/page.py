@@ -63,8 +63,16 @@ def add_page(app: FastAPI, models: Models, limits: Limits) -> None:
         probs = np.concatenate(answers)[:, :-1]
         best = int(probs[0].argmax())
         losses = (probs[0, best] - probs[1:, best]).reshape(_N_ACROSS, _N_ACROSS)
-        name = served.spec.class_names[best]
-        return JSONResponse({"class": name, "losses": losses.astype(float).round(5).tolist()})
+        spec = served.spec
+        return JSONResponse(
+            {
+                "class": spec.class_names[best],
+                "losses": losses.astype(float).round(5).tolist(),
+                # The losses are laid over what the model sees of the image.
+                "fit": spec.fit,
+                "aspect": spec.width / spec.height,
+            }
+        )
 
 
 def covered(image: UInt8Array, n_across: int, which: range) -> UInt8Array:

@@ -175,7 +175,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
                 accuracy.mean,
                 yerr=[[accuracy.mean - low], [high - accuracy.mean]],
                 color=PALETTE[index % len(PALETTE)],
-                marker="D",
+                marker="DosX"[index // len(PALETTE) % 4],
                 markersize=_size(index, 10.0, 5.0),
                 elinewidth=_size(index, 3.0, 1.2),
                 capsize=3,

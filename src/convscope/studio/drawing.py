@@ -13,8 +13,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 22, 12, 38
 _APART = 5.5
 """Distance in pixels from which on each point of a curve gets a dot."""
 
+_ABOVE = 18
+"""Height in pixels of the name of a vertical axis, above it."""
+
 N_COLOURS = 8
-"""Number of colours of curves; they repeat after it."""
+"""Number of colours of curves; they repeat after it, in lines of other dashes."""
+
+_DASHES = ((14, 0), (7, 4), (2, 3))
+"""Lengths in pixels of the strokes and gaps of curves: of the first colours, of their repeats."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class Curve:
     colour: int = 0
     dashed: bool = False
     sizes: Sequence[float] = ()
+
+    @property
+    def dash(self) -> tuple[int, int]:
+        """Lengths in pixels of its strokes and gaps."""
+        return (5, 4) if self.dashed else _DASHES[self.colour // N_COLOURS % len(_DASHES)]
 
 
 def chart(
@@ -58,7 +69,9 @@ def chart(
     points = [point for curve in curves for point in curve.points if _finite(point)]
     if not points:
         return f'<p class="cs-quiet">{escape(about)}</p>'
-    height = 330 if square else _HEIGHT
+    # Other charts have a heading with the name of their vertical axis.
+    top = _TOP + _ABOVE * square
+    height = 318 + top if square else _HEIGHT
     if square:
         x_low, x_high, y_low, y_high = 0.0, 1.0, 0.0, 1.0
     else:
@@ -71,7 +84,7 @@ def chart(
         if x_low == x_high:
             x_low, x_high = x_low - 0.5, x_high + 0.5
     across = (_WIDTH - _LEFT - _RIGHT) / (x_high - x_low)
-    down = (height - _TOP - _BOTTOM) / (y_high - y_low)
+    down = (height - top - _BOTTOM) / (y_high - y_low)
 
     def at(point: tuple[float, float]) -> tuple[float, float]:
         return _LEFT + (point[0] - x_low) * across, height - _BOTTOM - (point[1] - y_low) * down
@@ -98,10 +111,13 @@ def chart(
         f"{escape(x)}</text>"
     )
     if square:
+        parts.append(f'<text x="0" y="13">{escape(y)}</text>')
         (x1, y1), (x2, y2) = at((0, 0)), at((1, 1))
         parts.append(f'<line class="cs-diagonal" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
+    several = sum(not curve.dashed for curve in curves) > 1
     for curve in curves:
-        parts.append(_drawn(curve, [(at(p), p) for p in curve.points if _finite(p)], percent))
+        places = [(at(point), point) for point in curve.points if _finite(point)]
+        parts.append(_drawn(curve, places, percent=percent, several=several))
     return (
         f'<svg class="cs-chart" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(about)}"><title>{escape(y)}</title>{"".join(parts)}</svg>'
@@ -111,10 +127,11 @@ def chart(
 def _drawn(
     curve: Curve,
     places: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    *,
     percent: bool,
+    several: bool,
 ) -> str:
     line = " ".join(f"{x:.1f},{y:.1f}" for (x, y), _ in places)
-    kind = f"cs-c{curve.colour % N_COLOURS}" + (" cs-dashed" if curve.dashed else "")
     # Dots that would touch each other hide the line.
     apart = (places[-1][0][0] - places[0][0][0]) / max(1, len(places) - 1) if places else 0
     sizes = curve.sizes or [2.5 if len(places) == 1 or apart > _APART else 0] * len(places)
@@ -124,9 +141,12 @@ def _drawn(
         for ((x, y), (at, value)), size in zip(places, sizes, strict=True)
         if size
     )
+    # Thinner from curve to curve: of equal ones each is seen.
+    width = max(1.6, 6.4 - 1.6 * curve.colour) if several else 2
+    look = "stroke-width:{:g};stroke-dasharray:{} {}".format(width, *curve.dash)
     return (
-        f'<g class="{kind}"><polyline points="{line}"><title>{escape(curve.name)}</title>'
-        f"</polyline>{dots}</g>"
+        f'<g class="cs-c{curve.colour % N_COLOURS}"><polyline points="{line}" style="{look}">'
+        f"<title>{escape(curve.name)}</title></polyline>{dots}</g>"
     )
 
 

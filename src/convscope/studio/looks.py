@@ -202,7 +202,11 @@ def curve_pair(runs: Sequence[Run], ending: Callable[[Sequence[Curve]], str]) ->
 def key_of(curves: Sequence[Curve]) -> None:
     """Draw the names of curves in their colours."""
     spans = "".join(
-        f'<span class="cs-c{curve.colour % N_COLOURS}">{escape(printable(curve.name))}</span>'
+        '<span class="cs-c{}" style="--stroke:{}px;--gap:{}px">{}</span>'.format(
+            curve.colour % N_COLOURS,
+            *curve.dash,
+            escape(printable(curve.name)),
+        )
         for curve in curves
     )
     ui.html(spans, sanitize=False).classes("cs-key")

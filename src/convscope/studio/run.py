@@ -10,7 +10,7 @@ import numpy as np
 
 from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
-from convscope.evaluation.metrics import confusions
+from convscope.evaluation.metrics import confusions, most_confused
 from convscope.evaluation.tried import read_tried
 from convscope.run import Run
 from convscope.studio import data as data_page
@@ -49,9 +49,6 @@ _MOST_CLASSES = 25
 
 _CELLS = "cells"
 """Part of the address that leads to the confusion matrix."""
-
-_N_CONFUSIONS = 12
-"""Number of the most frequent confusions that are listed."""
 
 _PARTS = {part: PART_NAMES[part] for part in ("val", "test")}
 
@@ -256,12 +253,10 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
 
 def _confusions(counts: Counts, names: Sequence[str]) -> str:
     """Return the most frequent confusions as buttons."""
-    pairs = zip(*(each.tolist() for each in counts), strict=True)
-    wrong = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -pair[2])
     buttons = "".join(
         f'<button class="cs-confusion" data-cell="{i},{j}">{escape(printable(names[i]))}, taken '
         f"for {escape(printable(names[j]))}: <b>{n}</b></button>"
-        for i, j, n in wrong[:_N_CONFUSIONS]
+        for i, j, n in most_confused(*counts)
     )
     return f'<div class="cs-row" style="margin:4px 0 10px">{buttons or "No mistake."}</div>'
 

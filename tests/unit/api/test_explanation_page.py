@@ -9,7 +9,9 @@ import pytest
 
 from convscope.api.explanation_page import explanation_page
 from convscope.explain.explanation import Explanation
-from convscope.report.page import Page, Picture, write_page
+from convscope.explain.pictures import overlaid
+from convscope.explain.words import LEAST_LOSS
+from convscope.report.page import Page, Picture, Table, write_page
 from convscope.types import ImagePrediction
 
 
@@ -47,6 +49,25 @@ def test_a_name_that_is_not_utf8_can_be_written(explanation, tmp_path):
     page = explanation_page(replace(explanation, prediction=named), "run")
     write_page(page, tmp_path / "page.html")
     assert r"caf\udce9.png, explained by run" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_the_headline_is_as_sure_as_the_table(explanation):
+    page = explanation_page(explanation, "run")
+    assert page.verdict == "Classified as dark with 98.0% confidence."
+    sure = replace(explanation.prediction, probs={"dark": 0.9953, "stripes": 0.0047})
+    page = explanation_page(replace(explanation, prediction=sure), "run")
+    assert page.verdict == "Classified as dark with 99.5% confidence."
+    (table,) = (block for block in page.sections[0].blocks if isinstance(block, Table))
+    assert table.rows[0] == ["dark", "99.5%"]
+
+
+def test_heat_of_a_loss_that_says_nothing_is_faint():
+    image, lost = np.full((8, 8, 3), 90, np.uint8), np.zeros((4, 4), np.float32)
+    lost[0, 0] = 0.003
+    faint, full = (overlaid(image, lost, least=least) for least in (LEAST_LOSS, 0.0))
+    change = [int(np.abs(each.astype(int) - 90).max()) for each in (faint, full)]
+    assert 0 < change[0] < 30
+    assert change[1] > 100
 
 
 def test_a_class_that_is_not_the_answer_does_not_stay_it(explanation):

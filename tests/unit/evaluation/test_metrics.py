@@ -14,6 +14,7 @@ from convscope.evaluation.metrics import (
     compute_metrics,
     confusion_matrix,
     confusions,
+    most_confused,
     n_images_of_each,
     top_k_accuracy,
     weakest_classes,
@@ -227,6 +228,12 @@ def test_the_confusions_that_occur_are_those_of_the_matrix():
     matrix[true, predicted] = numbers
     assert (numbers > 0).all()
     np.testing.assert_array_equal(matrix, confusion_matrix(said))
+
+
+def test_the_most_frequent_confusions_come_first():
+    counts = [np.array(each) for each in ([0, 0, 1, 2, 2], [0, 1, 0, 1, 2], [9, 1, 4, 1, 9])]
+    assert most_confused(*counts, 2) == [(1, 0, 4), (0, 1, 1)]
+    assert most_confused(*counts, 9) == [(1, 0, 4), (0, 1, 1), (2, 1, 1)]
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convscope.evaluation.telling import most_telling
+from convscope.evaluation.telling import Seen, most_telling
 from convscope.types import Predictions
 
 NAMES = ("cat", "dog")
@@ -14,3 +14,8 @@ def test_right_answers_are_right_and_the_surest_come_first():
     assert most_telling(said, "right", NAMES, None, None) == [1, 0]
     assert most_telling(said, "right", NAMES, "cat", "dog") == []
     assert most_telling(said, "losses", NAMES, None, None) == [2, 3, 0, 1]
+
+
+def test_a_caption_is_certain_of_nothing():
+    assert Seen("1.png", "cat", "cat", 0.9941, 0.9941).caption == "cat\n99%"
+    assert Seen("1.png", "cat", "dog", 0.9996, 0.0004).caption == "cat?\ndog >99%"

@@ -155,7 +155,12 @@ def test_without_the_runtime_the_page_says_what_is_missing(page):
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Choose files").press("Enter")
     chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": b"x"})
-    expect(page.locator("article")).to_contain_text(f"missing: put {web.RUNTIME[0]}")
+    answer = page.locator("article")
+    expect(answer).to_contain_text(f"missing: put {web.RUNTIME[0]}")
+    # The browser cannot show it as a picture: the text has the whole width, below its name.
+    expect(answer.locator(".name")).to_have_text("a.png")
+    expect(answer.locator("img")).to_be_hidden()
+    assert answer.evaluate("(box) => box.lastElementChild.clientWidth === box.clientWidth")
 
 
 def test_the_runtime_is_copied_from_node_modules_or_the_user_reads_how_to_get_it(

@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -173,6 +174,31 @@ def test_samples_show_the_pixels_themselves(tmp_path, channels, n_images):
         flat = (np.abs(image.astype(int) - value) <= 2).all(axis=2).mean()
         count = (values == value).sum()
         assert flat > 0.5 * count / (rows * 5), value
+
+
+@pytest.mark.parametrize("n_letters", [10, 30, 60])
+def test_names_below_images_do_not_overlap(n_letters):
+    names = [f"{'abcdefghij' * 6}"[:n_letters] + f"?\n{'owl in the dark ' * 4} 97%"] * 8
+    figure = samples_figure(np.zeros((8, 4, 4, 3), np.uint8), names, columns=4)
+    figure.draw_without_rendering()
+    boxes = [each.get_window_extent() for each in figure.axes[0].texts]
+    for left, right in itertools.pairwise(boxes[:4]):
+        assert left.x1 < right.x0
+    text = figure.axes[0].texts[0]
+    assert text.get_text().endswith(" 97%")
+    assert text.get_fontsize() >= 6
+
+
+def test_the_name_at_the_end_of_a_line_is_not_on_the_axis():
+    rows = [
+        {"epoch": k, "loss": 1 / k, "val_loss": 1.5 / k, "accuracy": 0.5, "val_accuracy": 0.5}
+        for k in range(1, 9)
+    ]
+    figure = curves_figure(rows, stacked=True)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    axis = axes.get_window_extent().y0
+    assert all(each.get_window_extent().y0 > axis for each in axes.texts)
 
 
 def test_colours_are_not_mixed_up(tmp_path):

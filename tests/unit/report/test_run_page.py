@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from convscope.recipe import Recipe, resolve
 from convscope.report import run_page
+from convscope.types import Predictions
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,49 @@ def test_an_accuracy_that_stays_at_its_highest_ends_there(accuracies, caption):
     facts = SimpleNamespace(history=rows, multi_label=False)
     (picture,) = run_page._learning(facts)
     assert picture.caption == caption
+
+
+def test_a_head_that_is_fitted_at_once_has_no_epochs():
+    row = {"epoch": 1, "loss": 0.1, "val_loss": 0.2, "accuracy": 0.99, "val_accuracy": 0.933}
+    (one,) = run_page._learning(SimpleNamespace(history=[row], multi_label=False))
+    assert one.caption == "Validation accuracy 93.3%, training accuracy 99.0%."
+    (several,) = run_page._learning(SimpleNamespace(history=[row], multi_label=True))
+    assert several.caption == "Validation loss 0.200, training loss 0.100."
+    assert "epoch" not in one.alt + several.alt
+
+
+@pytest.mark.parametrize("n_classes", [20, 21])
+def test_confusions_are_listed_where_the_matrix_has_no_numbers(n_classes):
+    labels = np.repeat(np.arange(n_classes), 4)
+    answers = labels.copy()
+    answers[[0, 1, 2, 9]] = [7, 7, 3, 5]  # of class 0 and 2
+    probs = np.eye(n_classes, dtype=np.float32)[answers]
+    said = Predictions(probs, labels, labels.astype(str), "val")
+    facts = SimpleNamespace(
+        predictions={"val": said},
+        judged="val",
+        multi_label=False,
+        class_names=[f"c{index}" for index in range(n_classes)],
+        hardest=None,
+    )
+    _, *tables = run_page._errors(facts)
+    assert [table.rows for table in tables] == (n_classes > 20) * [
+        [
+            ["c0, predicted as c7", "2", "4"],
+            ["c0, predicted as c3", "1", "4"],
+            ["c2, predicted as c5", "1", "4"],
+        ]
+    ]
+
+
+def test_of_many_classes_those_that_are_wrongly_named_are_listed():
+    names = [f"c{index}" for index in range(21)]
+    labels = np.zeros((3, 21), np.int64)
+    labels[:, 4] = 1
+    probs = np.zeros((3, 21), np.float32)
+    probs[:, 4], probs[0, [9, 2]], probs[1, 9] = 0.9, 0.8, 0.8
+    _, table = run_page.multi_label.error_blocks(probs, labels, names, [0.5] * 21)
+    assert table.rows == [["c9, in images of c4", "2", "3"], ["c2, in images of c4", "1", "3"]]
 
 
 @pytest.mark.parametrize(

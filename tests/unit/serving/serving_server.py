@@ -80,6 +80,7 @@ class Server:
             reject_below=below,
             reject_above=above,
             val_shares=options.pop("val_shares", Shares()),
+            fit=options.pop("fit", "squash"),
             multi_label=bool(thresholds),
             thresholds=thresholds,
         )

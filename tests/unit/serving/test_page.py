@@ -53,6 +53,7 @@ def test_why_says_what_the_best_class_loses_where():
     )
     said = server.ask("POST", "/explain", content=file.getvalue()).json()
     assert said["class"] == "grey 7"
+    assert (said["fit"], said["aspect"]) == ("squash", 1)
     losses = np.array(said["losses"])
     assert losses.shape == (10, 10)
     assert losses[0, 0] > 0.49
@@ -161,6 +162,57 @@ def test_the_page_begins_with_the_most_probable_class_even_of_numbers(open_page,
         shares = page.locator("article .bar em").all_text_contents()
     assert (names[0], shares[0]) == ("254", "50.0 %")
     assert sorted(names[1:]) == ["0", "1", "2", "3"]
+
+
+BOX = """(answer) => {
+    const [heat, image] = ["canvas", "img"].map((name) =>
+        answer.querySelector(name).getBoundingClientRect());
+    return [heat.width / image.width, heat.height / image.height,
+        (heat.x - image.x) / image.width, (heat.y - image.y) / image.height];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("fit", "box"),
+    [("squash", [1, 1, 0, 0]), ("crop", [0.5, 1, 0.25, 0]), ("pad", [1, 2, 0, -0.5])],
+)
+def test_the_heat_lies_over_what_the_model_that_answered_saw(open_page, tmp_path, fit, box):
+    from playwright.sync_api import expect
+
+    Image.new("L", (40, 20), 7).save(tmp_path / "wide.png")
+    both = [{"name": "grey"}, {"name": "other"}]
+    with address_of(Server(fit=fit)) as address, open_page() as (page, _, _):
+        page.route("**/v2/repository/index", lambda route: route.fulfill(json=both))
+        page.goto(f"http://{address}/")
+        page.get_by_label("Model").select_option("grey")
+        page.locator("#files").set_input_files(tmp_path / "wide.png")
+        answer = page.locator("article")
+        expect(answer.locator(".name")).to_have_text("wide.png, by grey")
+        page.get_by_label("Model").select_option("other")
+        answer.get_by_role("button", name="Why?").click()
+        expect(answer).to_contain_text("Red: covering this part")
+        assert answer.evaluate(BOX) == pytest.approx(box, abs=0.01)
+
+
+def test_an_answer_without_a_picture_has_its_name_the_whole_width_and_no_why(open_page, tmp_path):
+    from playwright.sync_api import expect
+
+    Image.new("L", (40, 20), 7).save(tmp_path / "plain.tif")
+    (tmp_path / "broken.png").write_bytes(b"rubbish")
+    with address_of(Server()) as address, open_page() as (page, _, _):
+        page.goto(f"http://{address}/")
+        page.locator("#files").set_input_files([tmp_path / "plain.tif", tmp_path / "broken.png"])
+        broken, plain = (page.locator("article").nth(place) for place in (0, 1))
+        expect(broken).to_contain_text("broken.png")
+        expect(broken).to_contain_text("not a whole image")
+        expect(plain.locator(".name")).to_have_text("plain.tif")
+        expect(plain.locator("strong")).to_have_text("grey 7")
+        expect(plain.locator(".view")).to_be_hidden()
+        assert plain.get_by_role("button").count() == 0
+        widths = "(box) => [box, box.lastElementChild].map((each) => each.clientWidth)"
+        for answer in (broken, plain):
+            whole, text = answer.evaluate(widths)
+            assert text == whole
 
 
 def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_path):
