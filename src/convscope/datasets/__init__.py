@@ -1,6 +1,6 @@
 """Datasets: one file each. Every loader gives raw uint8 pixels, labels, names and provenance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,18 @@ that ("PATH"); those whose images are files there, which may have a table of lab
 
 
 def takes_place(name: str) -> bool:
-    """Return whether a dataset reads what `data_path` names.
-
-    Raises:
-        UnknownNameError: If there is none of that name.
-    """
-    return "place" in DATASETS.entry(name).info
+    """Return whether a dataset reads what `data_path` names; no, if there is none of that name."""
+    return "place" in _info_of(name)
 
 
 def holds_files(name: str) -> bool:
-    """Return whether the images of a dataset are files of the user.
+    """Return whether the images of a dataset are files of the user, as `takes_place`."""
+    return bool(_info_of(name).get("files"))
 
-    Raises:
-        UnknownNameError: If there is none of that name.
-    """
-    return bool(DATASETS.entry(name).info.get("files"))
+
+def _info_of(name: str) -> Mapping[str, Any]:
+    # A run may be of a dataset that only another machine has.
+    return DATASETS.entry(name).info if name in DATASETS.names() else {}
 
 
 def settings_of(name: str) -> dict[str, Any]:

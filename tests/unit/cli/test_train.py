@@ -40,7 +40,7 @@ from convscope.run import Run
         ("--resume", "say which run to resume: convscope train --resume RUN"),
         ("--resume RUN", "RUN does not exist; 'convscope runs' lists the runs below runs/"),
         ("--resume RUN --out RUN", "give the run to resume once"),
-        ("--devices 2", "--devices is all, not '2'; leave it out for one device"),
+        ("--devices 2", "--devices is all, not '2'; omit it for one device"),
         ("--devices all --minutes 3", "speeds are measured on one device; give --epochs"),
         ("--devices all --target 92", "speeds are measured on one device; give --epochs"),
         ("--devices all --folds 3", "--folds and --devices cannot be combined"),
