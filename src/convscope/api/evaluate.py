@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.datasets.division.splits import require_any_class, require_classes, verify_split
+from convscope.datasets.source import settings_at
 from convscope.errors import DataError, RunError
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
-from convscope.recipe import TtaSettings
+from convscope.recipe import RunConfig, TtaSettings
 from convscope.run import Run
 from convscope.types import Dataset, Predictions
 from convscope.wording import command_line
@@ -97,8 +98,8 @@ def evaluate(
     by_split = _saved(kept, about, len(run.class_names), fresh=fresh, test=test, progress=progress)
     wanted = ("val", "test") if test else ("val",)
     missing = [name for name in wanted if name not in by_split]
-    # A place that is given is looked at, even if all predictions are saved.
-    verified = missing if data is None and labels is None else wanted
+    # Another place than the run's own is looked at, even if all predictions are saved.
+    verified = wanted if dataset is None and _is_elsewhere(config, data, labels) else missing
     if verified:
         if dataset is None:
             dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
@@ -234,6 +235,18 @@ def write_confusions(
         multi_label.write_wrongly_named(matrix, names, table)
         figure = mistakes_figure(matrix, said.labels.sum(axis=0), names)
     save_figure(figure, picture, title=title)
+
+
+def _is_elsewhere(config: RunConfig, data: Path | str | None, labels: Path | str | None) -> bool:
+    """Return whether images are said to be in another place than in the settings of their run.
+
+    Raises:
+        ConfigError: If there is nothing in that place.
+    """
+    if data is None:
+        return labels is not None
+    place = {"labels": config.labels, **settings_at(config.data, data, labels)}
+    return any(value != getattr(config, key) for key, value in place.items())
 
 
 def _saved(

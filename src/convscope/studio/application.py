@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from convscope.errors import ConvscopeError
 from convscope.run import Run
-from convscope.studio.gate import App, Gate
+from convscope.studio.gate import Gate
 from convscope.studio.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _SANDBOX = (
 )
 
 
-def build_app(place: Workplace, token: str, port: int) -> App:
+def build_app(place: Workplace, token: str, port: int) -> Gate:
     """Return the ASGI application of the studio.
 
     Args:

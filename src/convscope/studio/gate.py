@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import re
+import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from html import escape
 from typing import Any
@@ -21,6 +23,9 @@ UPLOADS = "/upload"
 
 MAX_BODY = 4 * 1024**2
 """Largest body of any other request, in bytes."""
+
+_TICKET_S = 60
+"""Seconds within which a browser that is started opens its page."""
 
 _POLICY = (
     # NiceGUI compiles the templates of its elements in the browser, and starts with a script in
@@ -70,6 +75,12 @@ class Gate:
         self._app = app
         self._token = token
         self._cookie = f"convscope_studio_{port}"
+        self._ticket, self._expires = "", 0.0
+
+    def new_ticket(self) -> str:
+        """Return what admits one visit in the next minute, in place of the token."""
+        self._ticket, self._expires = secrets.token_urlsafe(32), time.monotonic() + _TICKET_S
+        return self._ticket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -112,6 +123,9 @@ class Gate:
         if scope["type"] != "http" or scope["method"] != "GET":
             return False
         asked = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        if "ticket" in asked and _equal(asked["ticket"], self._ticket):
+            valid, self._ticket = bool(self._ticket) and time.monotonic() < self._expires, ""
+            return valid
         return "token" in asked and _equal(asked["token"], self._token)
 
     def _is_known(self, headers: dict[str, str]) -> bool:
@@ -124,7 +138,7 @@ class Gate:
     async def _welcome(self, scope: Scope, send: Send) -> None:
         """Give the cookie, and lead to the same page without the token."""
         pairs = parse_qsl(scope["query_string"].decode("latin-1"))
-        rest = urlencode([(key, value) for key, value in pairs if key != "token"])
+        rest = urlencode([(key, value) for key, value in pairs if key not in ("token", "ticket")])
         # One slash: two would name another host.
         place = "/" + scope["path"].lstrip("/\\") + (f"?{rest}" if rest else "")
         place = escape(re.sub(r"[^\x21-\x7e]", "", place))

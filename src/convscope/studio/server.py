@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope.errors import ConfigError, MissingExtraError, StorageError
+from convscope.errors import ConfigError, MissingExtraError
 from convscope.paths import user_path
 from convscope.run import ROOT
 from convscope.studio.workplace import Workplace
@@ -57,9 +57,9 @@ def studio(
     listening = _listen(port)
     port = listening.getsockname()[1]
     address = f"http://{HOST}:{port}/?token={token}"
-    app = build_app(place, token, port)
+    gate = build_app(place, token, port)
     config = uvicorn.Config(
-        app,
+        gate,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -73,20 +73,14 @@ def studio(
         if on_ready is not None:
             on_ready(address)
         if open_browser:
-            _show(place, port, address)
+            with contextlib.suppress(webbrowser.Error):
+                # All users of a machine see the command of the browser.
+                webbrowser.open(f"http://{HOST}:{port}/?ticket={gate.new_ticket()}")
 
     try:
         _server(config, ready).run(sockets=[listening])
     finally:
         listening.close()
-        with contextlib.suppress(OSError):
-            place.door(port).unlink()
-
-
-def _show(place: Workplace, port: int, address: str) -> None:
-    """Open an address in the browser, by a page, since all users of a machine see its command."""
-    with contextlib.suppress(webbrowser.Error, StorageError):
-        webbrowser.open(place.write_door(port, address).as_uri())
 
 
 def _server(config: "uvicorn.Config", ready: Callable[[], None]) -> "uvicorn.Server":

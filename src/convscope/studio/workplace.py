@@ -1,20 +1,16 @@
-"""Folder of a studio, beside the runs: its jobs, uploads, corrected labels, and its token."""
+"""Folder of a studio, beside the runs: its jobs, uploads and corrected labels; and its token."""
 
 import contextlib
 import hashlib
 import os
-import platform
 import secrets
 import stat
-from collections.abc import Iterator
-from html import escape
 from pathlib import Path
-from typing import TextIO
 
 from convscope.errors import RunError
 from convscope.paths import short_name
 from convscope.run import Run
-from convscope.storage import storage_errors
+from convscope.storage import cache_dir, storage_errors
 from convscope.studio.jobs import Jobs
 
 
@@ -47,53 +43,32 @@ class Workplace:
         """Folder of corrected labels."""
         return self.own / "labels"
 
+    @property
+    def token_file(self) -> Path:
+        """File of the token, in the user's cache: a folder of runs may be another person's."""
+        return cache_dir() / "studio" / hashlib.sha256(os.fsencode(self.root)).hexdigest()[:32]
+
     def token(self) -> str:
         """Return the secret of the address, the same after a restart, so that open pages go on.
 
         Raises:
             StorageError: If it cannot be kept.
         """
-        file = self.own / "token"
-        with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
-            known, mark = file.read_text(encoding="ascii").splitlines()
+        file = self.token_file
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            known = file.read_text(encoding="ascii").strip()
             private = os.name != "posix" or not stat.S_IMODE(file.stat().st_mode) & 0o077
             own = os.name != "posix" or file.stat().st_uid == os.getuid()
-            here = mark == _mark(file.stat())
-            if len(known) >= 32 and private and own and here and not file.is_symlink():
+            if len(known) >= 32 and private and own and not file.is_symlink():
                 return known
         token = secrets.token_urlsafe(32)
-        with self._private(file) as stream:
-            stream.write(f"{token}\n{_mark(os.fstat(stream.fileno()))}\n")
-        return token
-
-    def door(self, port: int) -> Path:
-        """Return the page of this machine that leads a browser to the studio at a port."""
-        return self.own / f"open-{port}.html"
-
-    def write_door(self, port: int, address: str) -> Path:
-        """Write that page; others see the address of a browser's command, but not what is in it.
-
-        Raises:
-            StorageError: If it cannot be written.
-        """
-        place = escape(address)
-        with self._private(self.door(port)) as stream:
-            stream.write(
-                "<!doctype html><meta charset=utf-8><title>convscope studio</title>"
-                f'<meta http-equiv="refresh" content="0; url={place}">'
-                f'<a href="{place}">Open the studio</a>\n'
-            )
-        return self.door(port)
-
-    @contextlib.contextmanager
-    def _private(self, file: Path) -> Iterator[TextIO]:
-        """Open a new file that nobody else can read."""
         with storage_errors(file):
-            self.own.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink(missing_ok=True)
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                yield stream
+                stream.write(token + "\n")
+        return token
 
     def runs(self) -> list[Run]:
         """Return the runs, the newest first."""
@@ -138,14 +113,6 @@ class Workplace:
             if not path.exists() and str(path) not in promised:
                 return path
             number += 1
-
-
-def _mark(status: os.stat_result) -> str:
-    """Return what a file has on this machine only: a copy, or one out of an archive, has another.
-
-    A folder of runs from elsewhere may bring a token that its sender knows.
-    """
-    return hashlib.sha256(f"{platform.node()} {status.st_ino}".encode()).hexdigest()[:16]
 
 
 def _is_name(name: str) -> bool:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.api.evaluate import _saved, evaluate
+from convscope.api.evaluate import _is_elsewhere, _saved, evaluate
 from convscope.errors import ConfigError, RunError
 from convscope.evaluation.predictions import save_predictions
 from convscope.progress import Progress
+from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.types import Predictions
 
@@ -68,3 +69,23 @@ def test_test_results_that_are_lost_are_told(file):
 def test_batches_without_an_image_are_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
         evaluate(Run(tmp_path / "nothing is read from here"), batch_size=0)
+
+
+def test_images_in_the_place_of_their_run_are_not_looked_at_again(tmp_path, monkeypatch):
+    for name in ("photos", "others"):
+        (tmp_path / name / "cat").mkdir(parents=True)
+    for name in ("labels.csv", "corrected.csv"):
+        (tmp_path / "photos" / name).write_text("file,label\n")
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(data="folder", data_path=str(tmp_path / "photos"), labels="labels.csv")
+    for data, labels, elsewhere in (
+        (None, None, False),
+        ("photos", None, False),
+        (tmp_path / "photos", "labels.csv", False),
+        ("others", None, True),
+        ("photos", "corrected.csv", True),
+        (None, "corrected.csv", True),
+        ("digits", None, True),
+    ):
+        assert _is_elsewhere(config, data, labels) == elsewhere, (data, labels)
+    assert not _is_elsewhere(RunConfig(data="digits"), "digits", None)

@@ -146,7 +146,7 @@ def test_on_other_images_it_prints_the_figures_or_json(cli, run):
     assert new[4:] == test[4:]
     assert "left out: 1,437 images that the run was trained or chosen by" in lines
     assert "test images of the run among them: 360" in lines
-    assert f"results    {run.path.relative_to(run.path.parent)}/evaluations/digits" in lines
+    assert f"results           {run.path.relative_to(run.path.parent)}/evaluations/digits" in lines
     found = json.loads(cli("evaluate", run.path, "--on", "digits", "--json").out)
     assert found["new"]["accuracy"] == run.metrics["test"]["accuracy"]
     assert [path.name for path in run.evaluations_dir.iterdir()] == ["digits"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 
@@ -11,22 +12,30 @@ TOKEN = "t" * 43
 COOKIE = f"convscope_studio_8100={TOKEN}"
 
 
-def ask(path="/", *, method="GET", query="", kind="http", body=b"", **headers):
-    """Return (status, headers, body, whether the studio itself was asked)."""
-    asked, sent = [], []
+class Studio:
+    """Application behind the gate, which keeps the bodies of the requests that came in."""
 
-    async def studio(scope, receive, send):
+    def __init__(self):
+        self.asked = []
+
+    async def __call__(self, scope, receive, send):
         received = b""
-        while kind == "http":
+        while scope["type"] == "http":
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             received += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        asked.append(received)
+        self.asked.append(received)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello"})
+
+
+def ask(path="/", *, method="GET", query="", kind="http", body=b"", gate=None, **headers):
+    """Return (status, headers, body, whether the studio itself was asked)."""
+    studio, sent = Studio(), []
+    gate = gate or Gate(studio, TOKEN, 8100)
 
     async def receive():
         return {"type": "http.request", "body": body, "more_body": False}
@@ -43,12 +52,12 @@ def ask(path="/", *, method="GET", query="", kind="http", body=b"", **headers):
     }
     if kind == "http":
         scope["method"] = method
-    asyncio.run(Gate(studio, TOKEN, 8100)(scope, receive, send))
+    asyncio.run(gate(scope, receive, send))
     if not sent:
-        return None, {}, b"", bool(asked)
+        return None, {}, b"", bool(studio.asked)
     found = {k.decode(): v.decode() for k, v in sent[0].get("headers", ())}
     content = sent[1]["body"] if len(sent) > 1 else b""
-    return sent[0].get("status", sent[0].get("code")), found, content, bool(asked)
+    return sent[0].get("status", sent[0].get("code")), found, content, bool(studio.asked)
 
 
 def led_to(page: bytes) -> str:
@@ -84,6 +93,23 @@ def test_the_first_visit_gets_a_cookie_and_an_address_without_the_token():
 def test_cookies_of_other_programs_do_not_lock_the_studio(cookie):
     assert ask("/runs", cookie=cookie)[0] == 200
     assert ask("/runs", cookie=cookie.replace(TOKEN, "other"))[0] == 401
+
+
+def test_a_ticket_admits_one_visit_and_soon_none(monkeypatch):
+    gate = Gate(Studio(), TOKEN, 8100)
+    for query in ("ticket=", "ticket=None"):
+        assert ask(query=query, gate=gate)[0] == 401
+    first, second = (gate.new_ticket() for _ in range(2))
+    assert ask(query=f"ticket={first}", gate=gate)[0] == 401  # a newer one took its place
+    status, headers, body, _ = ask("/runs", query=f"ticket={second}&a=1", gate=gate)
+    assert status == 200
+    assert headers["set-cookie"].startswith(f"{COOKIE}; ")
+    assert led_to(body) == "/runs?a=1"
+    assert ask(query=f"ticket={second}", gate=gate)[0] == 401
+    late = gate.new_ticket()
+    began = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: began + 61)
+    assert ask(query=f"ticket={late}", gate=gate)[0] == 401
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/\r\nx: y"])

@@ -187,7 +187,10 @@ def test_without_nicegui_a_line_names_the_extra(tmp_path, monkeypatch):
 def test_the_token_stays_after_a_restart_and_is_for_its_owner_only(tmp_path):
     place = Workplace(tmp_path / "runs")
     token = place.token()
-    file = tmp_path / "runs" / ".studio" / "token"
+    file = place.token_file
+    # A folder of runs may be another person's, who would know a token in it.
+    assert not file.is_relative_to(tmp_path / "runs")
+    assert Workplace(tmp_path / "theirs").token() != token
     assert len(token) >= 43
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert Workplace(tmp_path / "runs").token() == token
