@@ -56,8 +56,12 @@ class Tally:
 
     @property
     def sentence(self) -> str:
-        """The last look, in a sentence."""
-        images = f"{self.n_images:,} test images are"
+        """The last look, in a sentence about test images."""
+        return self.sentence_about("test images")
+
+    def sentence_about(self, kind: str) -> str:
+        """Return the last look, in a sentence about images of some kind: "test images"."""
+        images = f"{self.n_images:,} {kind} are"
         if self.times <= 1:
             return f"These {images} evaluated for the first time on this machine."
         said = f"evaluated for the {ordinal(self.times)} time on this machine"

@@ -17,6 +17,11 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 
+_IPV6 = re.compile(r"\[[0-9a-f:.]+\]", re.IGNORECASE)
+"""Number of a host, in which "::" stands for zeros."""
+
+_PASSWORD = re.compile(r"[?&][^=&]*(password|passwd|pwd)=", re.IGNORECASE)
+
 KINDS_OF_ADDRESS = (
     *("abfs", "abfss", "adl", "az", "file", "ftp", "gcs", "gs", "hdfs", "hf", "http", "https"),
     *("local", "memory", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webhdfs"),
@@ -24,7 +29,10 @@ KINDS_OF_ADDRESS = (
 """Kinds of address that are opened: object stores, file servers, and this machine. fsspec has
 others, which read an address from the content of a file, or run code that stands in it."""
 
-_NOT_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f-\x9f]")
+_NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f]|[. ]+\Z')
+
+_DEVICE = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.IGNORECASE)
+"""A file of this name is a device on Windows, whatever its ending."""
 
 
 def user_path(given: Path | str, option: str) -> Path:
@@ -93,12 +101,13 @@ def require_plain_address(address: str) -> None:
             f"{said}: addresses of the kind '{kind}' are not opened, only "
             f"{', '.join(KINDS_OF_ADDRESS)}"
         )
-    if "::" in place:
+    host, *rest = re.split("(?=[/?#])", place, maxsplit=1)
+    if "::" in "".join([_IPV6.sub("", host), *rest]):
         raise PathError(f"{said}: an address with '::' is not opened; give one plain address")
-    if ":" in re.split("[/?#]", place, maxsplit=1)[0].rpartition("@")[0]:
+    if ":" in host.rpartition("@")[0] or _PASSWORD.search(place):
         raise PathError(
-            f"{said} has a password in it; put that into the environment, such as "
-            f"FSSPEC_{kind.upper()}_PASSWORD, and leave it out of the address"
+            f"{said.partition('?')[0]} has a password in it; put that into the environment, such "
+            f"as FSSPEC_{kind.upper()}_PASSWORD, and leave it out of the address"
         )
 
 
@@ -110,8 +119,8 @@ def path_or_none(given: Path | str | None, option: str) -> Path | None:
 def short_name(name: str, n_bytes: int) -> str:
     """Return a name that is cut where it is too long, and then ends in a hash of the whole.
 
-    What would lead to another folder, or is no character to be seen, becomes a hyphen: a foreign
-    dataset has any name.
+    What would lead to another folder, is no character to be seen, or cannot be in a name on some
+    system, becomes a hyphen: a foreign dataset has any name.
 
     Args:
         name: A name of a file or folder, or the beginning of one.
@@ -122,8 +131,10 @@ def short_name(name: str, n_bytes: int) -> str:
         ('photos', 'photogr-eb17c7dd')
         >>> short_name("../c:photos", 16)
         '..-c-photos'
+        >>> short_name("..", 16), short_name("who?", 16), short_name("nul", 16)
+        ('-', 'who-', 'nul-')
     """
-    name = _NOT_IN_NAMES.sub("-", name)
+    name = _DEVICE.sub(r"\1-", _NOT_IN_NAMES.sub("-", name)) or "-"
     whole = os.fsencode(name)
     if len(whole) <= n_bytes:
         return name

@@ -154,6 +154,15 @@ def test_cut_names_differ_where_the_whole_ones_do():
         assert len(short_name("한국어" * 20, n).encode()) <= n
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a.", 'a?*<>|":\\/b', "CON", "com1.x", "a\tb "])
+def test_a_short_name_is_one_on_every_system(name):
+    short = short_name(name, 40)
+    assert short.strip(" .") == short != ""
+    assert not set(short) & set('/\\:*?"<>|\t')
+    assert short.partition(".")[0].upper() not in ("CON", "COM1")
+    assert short_name(short, 40) == short
+
+
 # The cache, where there is no home folder for it.
 
 
@@ -274,6 +283,8 @@ print(cache_dir()); cache_dir()
         "abfs://container@account.dfs.core.windows.net/runs",
         "https://host:8080/a@b",
         "sftp://ann@host:22/runs",
+        "http://[::1]:8000/x",
+        "https://host/x?version=2&password-less",
     ],
 )
 def test_a_plain_address_is_opened(address):
@@ -285,6 +296,9 @@ def test_a_plain_address_is_opened(address):
     [
         ("reference://x", "of the kind 'reference' are not opened"),
         ("s3://a::reference://b", "an address with '::' is not opened"),
+        ("http://[::1]/a::file://b", "an address with '::' is not opened"),
+        ("https://host/x?a=1&Password=abc", "^https://host/x has a password in it"),
+        ("https://host/x?db_pwd=abc", "^https://host/x has a password in it"),
         (
             "ftp://ann:secret@host/a",
             "^ftp://ann:\\*\\*\\*@host/a has a password .*FSSPEC_FTP_PASSWORD",

@@ -111,6 +111,9 @@ def evaluate_on(
     said = Predictions(found.probs, labels_of_all[rows], given.ids[rows], "new", in_groups)
     if said.multi_label and not said.labels.any():
         raise DataError(f"no image of {given.name} has any class, so there would be no mAP")
+    if run is not None and found.n_of_test:
+        # A run that cannot be written to fails here, before a look is counted that nobody has.
+        run.record()
     log_others(given.source_hashes[rows].tolist(), judged.path, by="evaluate", progress=progress)
     if run is not None and found.n_of_test:
         which = str(about["weights"])
@@ -130,6 +133,8 @@ def evaluate_on(
     )
     files = Run(done.path)
     with kept_if_writable(progress, done.path):
+        # By them the folder is known as that of these images, even after a kill.
+        Run.write_json(files.metrics_file, about)
         facts = {key: str(value) for key, value in about.items() if value is not None}
         save_predictions({"new": said}, names, files.predictions_file, about=facts)
         name = judged.path.stem if run is None else run.name
@@ -147,7 +152,6 @@ def evaluate_on(
             files.mistakes_picture if spec.multi_label else files.confusion_picture,
             title=f"{name} on {printable(given.name)}: {score}",
         )
-        # The last one: with it, the folder is known as that of these images.
         Run.write_json(files.metrics_file, {**about, **done.content})
     return done
 
@@ -250,12 +254,12 @@ def _require_spare(place: Path) -> None:
         RunError: If it does.
     """
     Run.require_spare(Run(place).metrics_file)
-    if not os.path.lexists(place) or "new" in _facts_of(place):
+    if not os.path.lexists(place) or "data" in _facts_of(place):
         return
     with storage_errors(place):
         if not place.is_dir() or any(place.iterdir()):
             raise RunError(
-                f"{place} is there, but no folder of an evaluation; choose another --out"
+                f"{place} exists, but is not the folder of an evaluation; choose another --out"
             )
 
 

@@ -106,9 +106,11 @@ def _shown(of: Kind, split: str, *, several: bool) -> str:
         "right": f"the most confident correct answers to {part} images",
     }[of]
     if several:
-        return f"{images} (below each its classes, then an answer that differs)"
-    below = "label and probability" if of == "right" else "label?, then answer and its probability"
-    return f"{images} (below each its {below})"
+        return f"{images} (captions: the classes, then an answer that differs)"
+    captions = "label and probability"
+    if of != "right":
+        captions = "label?, then the answer and its probability"
+    return f"{images} (captions: {captions})"
 
 
 def chosen_images(

@@ -16,7 +16,7 @@ from convscope.classifier.exported import (
 )
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
-from convscope.images.find import find_images, one_or_more
+from convscope.images.find import find_images, folder_searched, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
@@ -99,15 +99,16 @@ def predict(
     sources = [str(image) for image in one_or_more(images)]
     if (place := path_or_none(out, "--out")) is not None:
         Run.require_spare(require_other(place, files_read(sources)))
+    unsure_below = float(unsure_below)
     if unsure_below and sort_into is None:
-        raise ConfigError("--unsure-below is a part of --sort-into; give that too")
+        raise ConfigError("--unsure-below needs --sort-into")
     if not 0 <= unsure_below <= 1:
         raise ConfigError(f"--unsure-below is a probability from 0 to 1, not {unsure_below:g}")
     if (copies := path_or_none(sort_into, "--sort-into")) is not None:
         Run.require_spare(copies)
         for source in sources:
-            if not is_stream(source) and Path(source).is_dir():
-                require_outside(copies, source, "--sort-into")
+            if not is_stream(source):
+                require_outside(copies, folder_searched(source), "--sort-into")
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
     opened = None
@@ -173,6 +174,9 @@ def predict(
     if place is not None:
         given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]
         job = {"model": model, "images": given, "reject": reject}
+        if copies is not None:
+            # The images that were done before would have no copies.
+            job["sort_into"] = str(copies.absolute())
         answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
         if answers.n_done:
             progress.say(f"{answers.n_done:,} images were done before; going on after them")

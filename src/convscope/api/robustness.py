@@ -49,7 +49,7 @@ def robustness(
     Raises:
         RunError: If there is no such run or no trained weights.
         UnknownNameError: If there is no such corruption.
-        ConfigError: If there is no such severity or part, or `n_images` is below 1.
+        ConfigError: If there is no such severity or part, none is named, or `n_images` is below 1.
         DataError: If the images are not those of the run, or if each may have any number of classes
             and none of those that are taken has one.
     """
@@ -61,8 +61,10 @@ def robustness(
     progress = progress or console_progress()
     require_judged(split)
     run = Run.open(run)
-    names = listed(corruptions or CORRUPTIONS)
-    levels = tuple(listed(severities or SEVERITIES))
+    names = listed(CORRUPTIONS if corruptions is None else corruptions)
+    levels = tuple(listed(SEVERITIES if severities is None else severities))
+    if not names or not levels:
+        raise ConfigError("name at least one corruption and one severity")
     for name in names:
         if name not in CORRUPTIONS:
             raise UnknownNameError("corruption", name, CORRUPTIONS)
@@ -70,6 +72,7 @@ def robustness(
         raise ConfigError(
             f"severity must be one of {', '.join(map(str, SEVERITIES))}, not {wrong[0]}"
         )
+    levels = tuple(map(int, levels))  # those of NumPy are not written as JSON
     if n_images < 1:
         raise ConfigError(f"n_images must be at least 1, not {n_images}")
     config = run_config(run)

@@ -459,7 +459,10 @@ def _recognised(image: Any) -> Any:
         return user_path(image, "the path of the image")
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    return np.asarray(image) if hasattr(image, "__array__") else image
+    # What holds many images may not fit into memory, such as an open file of HDF5.
+    if hasattr(image, "__array__") and len(getattr(image, "shape", ())) < 4:
+        return np.asarray(image)
+    return image
 
 
 def _is_image(known: object) -> bool:

@@ -76,10 +76,12 @@ class Classifier(classify.Classifier):
         super().__init__(ENGINES.get(engine)(content, threads, **setting), spec)
         self.sha256 = checksum_of(content)
         self.engine = engine
+        # The working folder may be another one when this is pickled.
+        self._place = self.path.absolute()
         self._settings = {"engine": engine, "threads": threads, "shared": shared}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened_again, (type(self), self.path.absolute(), self.sha256, self._settings)
+        return _opened_again, (type(self), self._place, self.sha256, self._settings)
 
 
 def _opened_again(

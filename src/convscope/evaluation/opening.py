@@ -90,7 +90,7 @@ def log_others(hashes: Sequence[str], model: Path, *, by: str, progress: Progres
         name, _ = ledger.add(hashes, by=by, run=model, look=None, shown=False)
         tally = ledger.tally(name)
         assert tally is not None
-        progress.say(tally.sentence)
+        progress.say(tally.sentence_about("images"))
     except StorageError as error:
         progress.say(f"This use of the images cannot be counted on this machine: {error}")
 
@@ -108,10 +108,12 @@ def log_seen_again(run: Run, *, by: str, look: str, progress: Progress) -> None:
     """
     if any(opening.get("look") == look for opening in run.state.get("test_openings", [])):
         return
-    *_, last = run.test_openings or [{}]
+    openings = run.test_openings
+    # Runs of older versions do not name their images, nor does an evaluation of other images among
+    # which some test images are.
+    *_, last = [each for each in openings if "images" in each] or openings or [{}]
     more = {"shown": True, "look": look}
     try:
-        # Runs of older versions do not name their images.
         if "images" in last:
             more["images"] = last["images"]
             Ledger().add_again(str(last["images"]), by=by, run=run.path, look=look, shown=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -221,6 +222,14 @@ def find_images(sources: Path | str | Iterable[Path | str]) -> list[Path]:
         said = ", ".join(str(source) for source in named) or "nothing"
         raise DataError(f"no image in {said}; name image files, a folder or a quoted pattern")
     return list(found)
+
+
+def folder_searched(source: Path | str) -> Path | None:
+    """Return the folder that a source is, or in which its pattern begins; None of a file."""
+    path = user_path(source, "IMAGE")
+    if not os.path.lexists(path) and glob.has_magic(str(path)):
+        path = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    return path if path.is_dir() else None
 
 
 def _find(source: Path) -> Iterator[Path]:

@@ -141,7 +141,7 @@ def _open(stream: BinaryIO, max_pixels: int, room: contextlib.ExitStack | None) 
         image = Image.open(stream, formats=_PLAIN if container is None else (container,))
     _check_size(image, max_pixels)
     if room is not None:
-        if "progressive" in image.info:
+        if image.format in ("JPEG", "MPO"):
             _require_few_scans(stream)
         room.enter_context(_ROOM.taken(max(area, image.width * image.height)))
         image.load()

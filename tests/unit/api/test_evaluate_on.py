@@ -13,7 +13,8 @@ import convscope
 from convscope.classifier import classify
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.spec import ClassifierSpec
-from convscope.errors import ConfigError, DataError, RunError
+from convscope.errors import ConfigError, DataError, RunError, StorageError
+from convscope.evaluation.opening import log_seen_again
 from convscope.evaluation.predictions import read_predictions
 from convscope.ledger import Ledger
 from convscope.progress import Progress
@@ -115,7 +116,7 @@ def test_the_figures_are_those_of_what_predict_answers(exported, photos, tmp_pat
     assert done.n_images == 30
     assert (done.n_learnt, done.n_of_test, done.test, done.p_as_test) == (None,) * 4
     assert done.notes == ["whether the model was trained on some of the images is unknown"]
-    assert lines.said[-1].startswith("These 30 test images are evaluated for the first time")
+    assert lines.said[-1].startswith("These 30 images are evaluated for the first time")
     assert done.path == Path("evaluations/photos")
     assert {path.name for path in done.path.iterdir()} == {
         *("metrics.json", "predictions.parquet", "confusion_matrix.csv", "confusion_matrix.png")
@@ -224,14 +225,58 @@ def test_the_same_images_replace_their_results_and_others_do_not(exported, photo
     run = Run.create(tmp_path / "runs" / "some", "")
     run.record(status="finished")
     for place, says in (
-        ("mine", "mine is there, but no folder of an evaluation"),
-        ("mine/letter.txt", "is there, but no folder of an evaluation"),
+        ("mine", "mine exists, but is not the folder of an evaluation"),
+        ("mine/letter.txt", "exists, but is not the folder of an evaluation"),
         (run.path, "belongs to the run"),
     ):
         with pytest.raises(RunError, match=says):
             evaluate(exported, photos, out=place)
     with pytest.raises(DataError, match="which is never written to"):
         evaluate(exported, photos, out=photos / "results")
+
+
+@pytest.mark.parametrize("out", [None, "here"])
+def test_a_folder_that_a_kill_left_is_taken_up(exported, photos, monkeypatch, out):
+    def killed(*args, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_confusions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(exported, photos, out=out)
+    done = evaluate(exported, photos, out=out)
+    assert done.path == Path(out or "evaluations/photos")
+    assert "new" in json.loads((done.path / "metrics.json").read_text())
+
+
+def test_a_run_that_cannot_be_written_to_fails_before_a_look_is_counted(
+    of_run, photos, monkeypatch
+):
+    def refuse(self, **changes):
+        raise StorageError("read-only")
+
+    own = {hash_of(file): "test" for file in (photos / "light").iterdir()}
+    run = of_run(part_of=own)
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "record", refuse)
+        with pytest.raises(StorageError):
+            evaluate(run, photos)
+    assert Ledger().looks == []
+    lines = Lines()
+    evaluate(run, photos, progress=lines)
+    first = "These 30 images are evaluated for the first time on this machine."
+    assert first in lines.said
+
+
+def test_a_comparison_uses_the_images_of_the_run_again_not_those_of_such_an_evaluation(tmp_path):
+    run, hashes = Run(tmp_path / "run"), hashes_of(np.zeros((2, 1, 1, 1), np.uint8))
+    name, _ = Ledger().add(hashes, by="evaluate", run=run.path, look=None, shown=False)
+    run.record_test_opening(by="evaluate", weights="best", n_images=2, images=name, times=1)
+    run.record_test_opening(by="evaluate", weights="last", n_images=1)
+    log_seen_again(run, by="compare", look="one", progress=Progress())
+    last = run.state["test_openings"][-1]
+    assert (last["images"], last["weights"], last["n_images"]) == (name, "best", 2)
+    assert Ledger().looks[-1]["by"] == "compare"
 
 
 def test_any_number_of_classes(of_run, exported, photos, tmp_path):

@@ -10,17 +10,15 @@ from convscope.api.gallery import _shown
     [
         (
             *("losses", "val", False),
-            "the hardest validation images "
-            "(below each its label?, then answer and its probability)",
+            "the hardest validation images (captions: label?, then the answer and its probability)",
         ),
         (
             *("right", "test", False),
-            "the most confident correct answers to test images "
-            "(below each its label and probability)",
+            "the most confident correct answers to test images (captions: label and probability)",
         ),
         (
             *("losses", "test", True),
-            "the hardest test images (below each its classes, then an answer that differs)",
+            "the hardest test images (captions: the classes, then an answer that differs)",
         ),
     ],
 )

@@ -112,17 +112,44 @@ def test_images_are_sorted_into_folders_of_their_classes(tmp_path, exported):
     assert len(table.read_text().splitlines()) == 5
 
 
-def test_a_place_for_sorted_images_must_make_sense(tmp_path, exported):
-    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+def test_answers_that_were_begun_without_copies_do_not_go_on_with_them(tmp_path, exported):
+    new, table = tmp_path / "new", tmp_path / "answers.csv"
+    new.mkdir()
+    for number in range(3):
+        Image.new("L", (2, 2), number).save(new / f"{number}.png")
 
-    def refused(**settings):
+    def stopped(**settings):
+        answers = convscope.predict(
+            "x.onnx", new, out=table, batch_size=1, progress=Progress(), **settings
+        )
+        next(answers)
+        with pytest.raises(KeyboardInterrupt):
+            answers._results.throw(KeyboardInterrupt)
+
+    stopped()
+    with pytest.raises(ConvscopeError, match=r"begun by another command \(sort_into\); remove"):
+        stopped(sort_into=tmp_path / "out")
+    (tmp_path / "answers.csv.part").unlink()
+    stopped(sort_into=tmp_path / "out")
+    stopped(sort_into=tmp_path / "out", unsure_below=np.float32(0))
+    assert len(list((tmp_path / "out" / "sorted" / "a").iterdir())) == 2
+
+
+def test_a_place_for_sorted_images_must_make_sense(tmp_path, exported, monkeypatch):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    monkeypatch.setenv("PHOTOS", str(tmp_path))
+
+    def refused(images=tmp_path, **settings):
         with pytest.raises(ConvscopeError) as caught:
-            convscope.predict("x.onnx", tmp_path, progress=Progress(), **settings)
+            convscope.predict("x.onnx", images, progress=Progress(), **settings)
         return str(caught.value)
 
     inside = tmp_path / "sorted"
-    assert "never written to; choose another folder with --sort-into" in refused(sort_into=inside)
-    assert "--unsure-below is a part of --sort-into" in refused(unsure_below=0.5)
+    for images in (tmp_path, "$PHOTOS", f"{tmp_path}/**/*.png", "$PHOTOS/a?.png"):
+        assert "never written to; choose another folder with --sort-into" in refused(
+            images, sort_into=inside
+        )
+    assert refused(unsure_below=np.float32(0.5)) == "--unsure-below needs --sort-into"
     outside = tmp_path.parent / f"{tmp_path.name}-sorted"
     assert "a probability from 0 to 1" in refused(sort_into=outside, unsure_below=60)
     exported.append(ClassifierSpec(("a", "b"), 8, 8, 1, multi_label=True, thresholds=(0.5, 0.5)))

@@ -27,6 +27,23 @@ def test_images_without_any_class_are_refused_before_the_test_images_are_opened(
         _taken(data, "val", 3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"severities": 0}, "severity must be one of 1, 2, 3, 4, 5, not 0"),
+        ({"severities": np.array([1, 9])}, "severity must be one of .*, not 9"),
+        ({"severities": []}, "name at least one corruption and one severity"),
+        ({"corruptions": ()}, "name at least one corruption and one severity"),
+        ({"severities": np.array([1, 2]), "n_images": 0}, "n_images must be at least 1, not 0"),
+    ],
+)
+def test_what_is_named_is_taken_even_if_it_is_nothing(settings, says, tmp_path):
+    run = Run(tmp_path / "run")
+    run.record(status="finished")
+    with pytest.raises(ConfigError, match=says):
+        robustness(run, **settings)
+
+
 @pytest.mark.parametrize("verb", [robustness, gallery])
 def test_a_run_is_judged_on_no_other_part_than_validation_and_test_images(verb, tmp_path):
     run = Run(tmp_path / "nothing is read from here")

@@ -262,6 +262,20 @@ def test_whatever_holds_an_image_is_one_image(tmp_path):
     assert len(list(classifier.predict(stacked))) == 3
 
 
+def test_images_that_are_read_as_they_are_needed_are_never_in_memory_together():
+    class Far:
+        shape, dtype = (3, 6, 5, 1), np.dtype(np.uint8)
+
+        def __iter__(self):
+            return (np.full(self.shape[1:], 255, np.uint8) for _ in range(self.shape[0]))
+
+        def __array__(self, *_, **__):
+            raise AssertionError
+
+    found = list(Classifier(Brightness(), SPEC).predict(Far()))
+    assert [said.class_name for said in found] == ["bright"] * 3
+
+
 @pytest.mark.parametrize("wrong", [None, 3, 3.5, io.StringIO("x"), object(), np.zeros(3), {"a": 1}])
 def test_what_is_no_image_is_not_called_a_damaged_one(wrong):
     classifier = Classifier(Brightness(), SPEC)

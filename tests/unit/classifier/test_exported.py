@@ -29,12 +29,12 @@ def test_a_copy_answers_the_same_in_another_folder_too(model, monkeypatch, tmp_p
     state = first.__reduce__()[1]
     assert state[1] == model
     assert state[3] == {"engine": "onnxruntime", "threads": 1, "shared": False}
+    monkeypatch.chdir(tmp_path / "elsewhere")
     second = copied(first)
     assert type(second) is Classifier
     assert (second.sha256, second.engine) == (first.sha256, first.engine)
     np.testing.assert_array_equal(second.predict_on_batch(IMAGES), first.predict_on_batch(IMAGES))
     pickled = pickle.dumps(first)
-    monkeypatch.chdir(tmp_path / "elsewhere")
     assert pickle.loads(pickled).spec == first.spec
 
 

@@ -1,4 +1,4 @@
-"""Progressive JPEG files that keep a decoder busy."""
+"""JPEG files that keep a decoder busy."""
 
 import io
 import re
@@ -29,13 +29,34 @@ def with_scans(content: bytes, n_scans: int) -> bytes:
 def test_a_progressive_file_of_very_many_scans_is_refused(photo, tmp_path):
     content = with_scans(jpeg(photo, progressive=True), MAX_SCANS + 1)
     for source in (content, io.BytesIO(content)):
-        with pytest.raises(ImageError, match=r"is a JPEG of more than 100 scans, .*; save it anew"):
+        with pytest.raises(
+            ImageError, match=r"is a JPEG of more than 100 scans, .*; save it again"
+        ):
             decode_image(source, channels=3)
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.jpg is a JPEG of more than 100 scans"):
         decode_image(tmp_path / "a.jpg", channels=3)
     # Its size is known without them.
     assert read_header(content).height == 48
+
+
+def test_so_is_a_baseline_file_that_repeats_its_scans(photo):
+    # A scan for each colour, as a progressive file begins, but with all of its coefficients.
+    content = bytearray(with_scans(jpeg(photo, progressive=True), MAX_SCANS + 1))
+    at = content.index(b"\xff\xc2")
+    content[at + 1] = 0xC0
+    with pytest.raises(ImageError, match="is a JPEG of more than 100 scans"):
+        decode_image(bytes(content), channels=3)
+
+
+def test_a_marker_that_a_decoder_discards_hides_no_scans(photo):
+    content = jpeg(photo, progressive=True, restart_marker_blocks=1)
+    at = content.index(b"\xff\xda")
+    at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    for marker in (0x02, 0xBF):
+        hidden = content[:at] + bytes([0xFF, marker, 0xFF, 0xFF, 0]) + content[at:]
+        with pytest.raises(ImageError, match="is a JPEG of more than 100 scans"):
+            require_few_scans(with_scans(hidden, MAX_SCANS + 1))
 
 
 def test_ordinary_files_are_decoded(photo):

@@ -11,9 +11,15 @@ from pathlib import Path
 from convscope.errors import ConfigError
 from convscope.paths import short_name
 from convscope.progress import Progress
-from convscope.storage import atomic_path, read_object, require_writable, write_text
+from convscope.storage import (
+    atomic_path,
+    read_object,
+    require_writable,
+    storage_errors,
+    write_text,
+)
 from convscope.types import ImagePrediction, UnreadableImage
-from convscope.wording import counted
+from convscope.wording import counted, quoted
 
 Result = ImagePrediction | UnreadableImage
 
@@ -21,6 +27,9 @@ SORTED, UNSURE, NONE = "sorted", "unsure", "none"
 """Folders of answers, of those with a low probability, and of images that look like no class."""
 
 _NOTE = "sorting.json"
+
+_UNFINISHED = ".*.part*"
+"""Names of what a kill left half-copied."""
 
 
 class SortedCopies:
@@ -38,7 +47,8 @@ class SortedCopies:
 
     Attributes:
         numbers: Number of images copied so far, by `SORTED`, `UNSURE` and `NONE`.
-        n_known: Number of images that were there.
+        n_known: Number of images that were there before.
+        n_copies: Number of images of which another of the same content was copied.
 
     Raises:
         ConfigError: If the folder holds something else, or what another call sorted, or two classes
@@ -58,14 +68,25 @@ class SortedCopies:
         self.folder = folder
         self._progress = progress
         self.numbers: Counter[str] = Counter()
-        self.n_known = 0
+        self.n_known = self.n_copies = 0
         self._unsure_below = unsure_below
         self._folders = {name: short_name(name, 200) for name in class_names}
-        alike = [name for name, n in Counter(self._folders.values()).items() if n > 1]
-        if alike:
-            raise ConfigError(f"two classes would have the same folder: {alike[0]}")
+        named: dict[str, list[str]] = {}
+        for name, its in self._folders.items():
+            # Many file systems do not tell capitals from small letters.
+            named.setdefault(its.casefold(), []).append(name)
+        if alike := next((names for names in named.values() if len(names) > 1), None):
+            raise ConfigError(
+                f"the classes {quoted(alike)} would have the same folder; use --out in place of "
+                "--sort-into"
+            )
         self._take_up({**job, "unsure_below": unsure_below})
-        self._known = {_digest(file) for file in folder.rglob("*") if file.is_file()}
+        with storage_errors(folder):
+            for file in folder.rglob(_UNFINISHED):
+                file.unlink(missing_ok=True)
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            self._before = {_digest(file) for file in files if not file.name.startswith(".")}
+        self._copied: set[bytes] = set()
 
     def copying(self, results: Iterable[Result]) -> Iterator[Result]:
         """Yield results as they come, after each image was copied; say the numbers at the end.
@@ -82,7 +103,10 @@ class SortedCopies:
         told += [
             f"{n:,} in {self.folder / kind}" for kind, n in self.numbers.items() if kind != SORTED
         ]
-        told += [f"{self.n_known:,} were there already"] if self.n_known else []
+        if n := self.n_known:
+            told.append(f"{n:,} {'was' if n == 1 else 'were'} there already")
+        if n := self.n_copies:
+            told.append(f"{n:,} {'is a copy of another' if n == 1 else 'are copies of others'}")
         self._progress.say(", ".join(told))
 
     def _copy(self, said: ImagePrediction) -> None:
@@ -95,8 +119,10 @@ class SortedCopies:
             kind = NONE
         elif said.probs[said.class_name] < self._unsure_below:
             kind = UNSURE
-        if (digest := _digest(said.path)) in self._known:
-            self.n_known += 1
+        digest = _digest(said.path)
+        self.n_known += digest in self._before
+        self.n_copies += digest in self._copied
+        if digest in self._before or digest in self._copied:
             return
         folder = self.folder / kind
         if kind != NONE:
@@ -104,7 +130,7 @@ class SortedCopies:
         free = next(each for each in _numbered(folder / said.path.name) if not each.exists())
         with atomic_path(free) as temporary:
             shutil.copyfile(said.path, temporary)
-        self._known.add(digest)
+        self._copied.add(digest)
         self.numbers[kind] += 1
 
     def _take_up(self, job: dict[str, object]) -> None:
@@ -113,8 +139,10 @@ class SortedCopies:
         before = read_object(note)
         if before == job:
             return
-        what = "what another model or other options sorted" if before else "other files"
-        if before or (self.folder.exists() and any(self.folder.iterdir())):
+        sorted_otherwise = "images sorted by another model or with other options"
+        what = sorted_otherwise if before else "other files"
+        there = self.folder.iterdir() if self.folder.exists() else ()
+        if before or not all(each.match(_UNFINISHED) for each in there):
             raise ConfigError(f"--sort-into {self.folder} holds {what}; choose another folder")
         write_text(note, json.dumps(job, indent=2) + "\n")
 

@@ -56,6 +56,8 @@ def answers(tmp_path: Path) -> list[ImagePrediction | UnreadableImage]:
     ]
 
 
+TWO = {1: b"one", 2: b"two"}
+
 SORTED = {
     "sorted/cat/1.jpg": b"one",
     "sorted/cat/1-2.jpg": b"another",
@@ -77,7 +79,7 @@ def test_each_image_is_copied_once_into_the_folder_of_its_answer(
     out = tmp_path / "out"
     assert told.lines == [
         f"3 images sorted into {out}/sorted, 1 in {out}/unsure, 1 in {out}/none, "
-        "1 were there already"
+        "1 is a copy of another"
     ]
 
 
@@ -91,9 +93,27 @@ def test_stopped_work_goes_on_and_repeated_work_copies_nothing_twice(
     with pytest.raises(KeyboardInterrupt):
         list(copies(tmp_path / "out", unsure_below=0.6).copying(stopped()))
     assert len(files(tmp_path / "out")) == 2
+    told = Told()
     for _ in range(2):
-        list(copies(tmp_path / "out", unsure_below=0.6).copying(answers))
+        list(copies(tmp_path / "out", unsure_below=0.6, progress=told).copying(answers))
         assert files(tmp_path / "out") == SORTED
+    assert told.lines[0].endswith(", 3 were there already")
+    assert told.lines[1].endswith("/sorted, 6 were there already")
+
+
+def test_what_a_kill_left_half_copied_is_no_image_that_is_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    photo(out / ".sorting-abc.part.json", b"{")  # before there was a note
+    copies(out)
+    photo(out / "sorted" / "cat" / ".1-abcd.part.jpg", b"one")
+    photo(out / "sorted" / "cat" / ".DS_Store", b"two")
+    new = [said(photo(tmp_path / f"{number}.jpg", text), 0.9) for number, text in TWO.items()]
+    list(copies(out).copying(new))
+    assert files(out) == {
+        "sorted/cat/.DS_Store": b"two",
+        "sorted/cat/1.jpg": b"one",
+        "sorted/cat/2.jpg": b"two",
+    }
 
 
 def test_an_image_that_was_moved_is_not_copied_again(
@@ -112,7 +132,7 @@ def test_an_image_that_was_moved_is_not_copied_again(
 )
 def test_answers_of_another_model_are_not_mixed_in(other: dict[str, Any], tmp_path: Path) -> None:
     copies(tmp_path / "out", unsure_below=0.6)
-    with pytest.raises(ConfigError, match="holds what another model or other options sorted; ch"):
+    with pytest.raises(ConfigError, match="holds images sorted by another model or with ot"):
         copies(tmp_path / "out", **{"unsure_below": 0.6, **other})
 
 
@@ -128,8 +148,10 @@ def test_classes_whose_names_lead_elsewhere_have_folders_of_their_own(tmp_path: 
     sorting = SortedCopies(tmp_path / "out", ["../a", "b"], JOB, progress=Progress())
     list(sorting.copying([ImagePrediction(image, {"../a": 1.0, "b": 0.0})]))
     assert files(tmp_path / "out") == {"sorted/..-a/1.jpg": b"one"}
-    with pytest.raises(ConfigError, match="two classes would have the same folder: a-b"):
-        SortedCopies(tmp_path / "other", ["a/b", "a-b"], JOB, progress=Progress())
+    for alike in (["a/b", "a-b"], ["Cat", "cat"], [".", ""]):
+        with pytest.raises(ConfigError, match="the classes '.*', '.*' would have the same folder"):
+            SortedCopies(tmp_path / "other", ["x", *alike], JOB, progress=Progress())
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_image_in_an_archive_is_refused(tmp_path: Path) -> None:
