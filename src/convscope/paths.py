@@ -98,7 +98,7 @@ def require_plain_address(address: str) -> None:
     if ":" in re.split("[/?#]", place, maxsplit=1)[0].rpartition("@")[0]:
         raise PathError(
             f"{said} has a password in it; put that into the environment, such as "
-            f"FSSPEC_{kind.upper()}_PASSWORD, and leave it out of the address"
+            f"FSSPEC_{kind.upper()}_PASSWORD, and omit it from the address"
         )
 
 
