@@ -50,10 +50,9 @@ def fastest_engine(
         threads: Number of threads; None for all cores.
         progress: Called with the result.
     """
+    packages = {entry.name: entry.info.get("package") for entry in ENGINES.entries()}
     installed = {
-        entry.name: module_version(entry.info["package"])
-        for entry in ENGINES.entries()
-        if importlib.util.find_spec(entry.info["package"]) is not None
+        name: module_version(package) for name, package in packages.items() if _is_there(package)
     }
     if set(installed) == {REFERENCE}:
         return REFERENCE
@@ -72,6 +71,14 @@ def fastest_engine(
         progress.say(f"Engine {known[key]}, the fastest here: {said}")
         keep_results("engines", known)
     return known[key]
+
+
+def _is_there(package: str | None) -> bool:
+    """Return whether a package can be imported; an engine that names none is not chosen."""
+    # A package that the module named with a dot lies in may be missing.
+    with contextlib.suppress(ModuleNotFoundError):
+        return package is not None and importlib.util.find_spec(package) is not None
+    return False
 
 
 def measure_engines(
