@@ -52,14 +52,17 @@ def masked(text: str) -> str:
     return _PASSWORD.sub(r"\1\3***\2", text)
 
 
-def sureness(prob: float) -> str:
-    """Return a probability in whole per cent, ">99%" where only rounding would make it certain.
+def sureness(prob: float, decimals: int = 0) -> str:
+    """Return a probability in per cent, ">99%" where only rounding would make it certain.
 
     Examples:
         >>> sureness(0.984), sureness(0.9996)
         ('98%', '>99%')
+        >>> sureness(0.9984, decimals=1), sureness(0.9996, decimals=1)
+        ('99.8%', '>99.9%')
     """
-    return f"{prob:.0%}" if prob < 0.995 else ">99%"
+    said = f"{prob:.{decimals}%}"
+    return said if float(said.rstrip("%")) < 100 else f">{100 - 10.0**-decimals:.{decimals}f}%"
 
 
 def first_line(error: BaseException) -> str:
