@@ -13,7 +13,7 @@ from convscope.errors import ConfigError, ConvscopeError, RunError, UnknownNameE
 from convscope.models import is_backbone
 from convscope.paths import user_path
 from convscope.planning.budget import Budget
-from convscope.planning.data import load_once
+from convscope.planning.data import load_once, tell_address
 from convscope.planning.plan import run_config
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
@@ -34,7 +34,7 @@ from convscope.studies.folds import (
     cross_validate,
     find_begun,
 )
-from convscope.studies.search.auto import dataset_of_search, find_search, resume_search, search
+from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
 from convscope.studies.search.search import Place
 
 AUTO = "auto"
@@ -220,12 +220,15 @@ def train(
     elif resume and place is None:
         raise RunError("say which run to resume: convscope train --resume RUN")
     begun = find_begun(place) if resume and place is not None else None
-    if data is not None:
-        resumed = _dataset_of(place, begun) if resume and place is not None else None
-        at = data_settings(data, labels) if resumed is None else settings_at(resumed, data, labels)
-        given |= at
+    before = _settings_of(place, begun) if resume and place is not None else {}
+    if data is not None and "data" in before:
+        given |= settings_at(before["data"], data, labels)
+    elif data is not None:
+        given |= data_settings(data, labels)
     elif labels is not None:
         given["labels"] = labels_setting(None, labels)
+    if "data_path" not in given:
+        tell_address({**from_file, **before}.get("data_path"), progress)
     if folds is not None or begun is not None:
         for option, hinders, why in (
             ("--minutes", minutes is not None, "folds would get different numbers of epochs"),
@@ -315,23 +318,22 @@ def train(
         return single.train(plan, out=place, test=test is not False, **common)
 
 
-def _dataset_of(place: Path, begun: Path | None) -> str | None:
-    """Return the name of the dataset of what is resumed, for which `--data` gives the place.
+def _settings_of(place: Path, begun: Path | None) -> Mapping[str, Any]:
+    """Return the settings of what is resumed; none if nothing can be read.
+
+    Whoever opens it says what is wrong.
 
     Args:
         place: Run or search, by folder or name, perhaps not begun yet.
         begun: Folder of a cross-validation, if it is one.
-
-    Returns:
-        None if it is not known; whoever opens what is resumed says what is wrong.
     """
     with contextlib.suppress(ConvscopeError):
         if begun is not None:
-            return asked_before(begun).data
+            return asked_before(begun).model_dump()
         if (stopped := find_search(place)) is not None:
-            return dataset_of_search(stopped)
-        return run_config(Run.open(place)).data
-    return None
+            return settings_of_search(stopped)
+        return run_config(Run.open(place)).model_dump()
+    return {}
 
 
 def _require_one_network(
