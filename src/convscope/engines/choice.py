@@ -51,8 +51,11 @@ def fastest_engine(
         progress: Called with the result.
     """
     packages = {entry.name: entry.info.get("package") for entry in ENGINES.entries()}
+    # One that names no package is not known to be there.
     installed = {
-        name: module_version(package) for name, package in packages.items() if _is_there(package)
+        name: module_version(package)
+        for name, package in packages.items()
+        if package is not None and _is_there(package)
     }
     if set(installed) == {REFERENCE}:
         return REFERENCE
@@ -73,11 +76,9 @@ def fastest_engine(
     return known[key]
 
 
-def _is_there(package: str | None) -> bool:
-    """Return whether a package can be imported; an engine that names none is not chosen."""
-    # A package that the module named with a dot lies in may be missing.
-    with contextlib.suppress(ModuleNotFoundError):
-        return package is not None and importlib.util.find_spec(package) is not None
+def _is_there(package: str) -> bool:
+    with contextlib.suppress(ModuleNotFoundError):  # that in which a module with a dot lies
+        return importlib.util.find_spec(package) is not None
     return False
 
 
