@@ -139,12 +139,12 @@ _CONDITIONS = (
     _Condition(
         ("data_path",),
         lambda config, backbone: takes_place(config.data),
-        "data folder or shards",
+        "a dataset that reads a path, such as data folder or shards",
     ),
     _Condition(
         ("labels",),
         lambda config, backbone: holds_files(config.data),
-        "data folder",
+        "a dataset of image files, such as data folder",
     ),
 )
 

@@ -107,7 +107,7 @@ def require_plain_address(address: str) -> None:
     if ":" in host.rpartition("@")[0] or _PASSWORD.search(place):
         raise PathError(
             f"{said.partition('?')[0]} has a password in it; put that into the environment, such "
-            f"as FSSPEC_{kind.upper()}_PASSWORD, and leave it out of the address"
+            f"as FSSPEC_{kind.upper()}_PASSWORD, and omit it from the address"
         )
 
 

@@ -8,9 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Limits, since a text of another person's would otherwise take time with its length squared.
 _PASSWORD = re.compile(
-    r"([a-z][\w+.-]*://[^\s/?#@:]*:)[^\s@]*(@)|([?&]password=)[^\s&]*", re.IGNORECASE
+    r"([a-z][\w+.-]{0,40}://[^\s/?#:]{0,400}:)[^\s@]{0,4000}(?:@[^\s/?#@]{0,400})*(@)"
+    r"|([?&](?:password|passwd|pwd)=)[^\s&]*",
+    re.IGNORECASE,
 )
+_OF_DATABASE = re.compile(
+    r"(^[\w+.-]+://[^/:]*:)[^@]*(?:@[^/?#@]*)*(@)|([?&](?:password|passwd|pwd)=)[^&]*",
+    re.IGNORECASE,
+)
+"""The same in a URL alone, as SQLAlchemy reads it: there may be blanks in it."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of cells that spreadsheets compute."""
 
@@ -48,18 +57,37 @@ def masked(text: str) -> str:
         'postgresql://ann:***@db/trials'
         >>> masked("postgresql://db/trials?user=ann&password=secret")
         'postgresql://db/trials?user=ann&password=***'
+        >>> masked("mysql://db/trials?user=ann&passwd=secret and http://ann@srv:se@cret@db/a@b")
+        'mysql://db/trials?user=ann&passwd=*** and http://ann@srv:***@db/a@b'
     """
     return _PASSWORD.sub(r"\1\3***\2", text)
 
 
-def sureness(prob: float) -> str:
-    """Return a probability in whole per cent, ">99%" where only rounding would make it certain.
+def masked_database(url: str) -> str:
+    """Return the URL of a database with three stars for its password.
+
+    Examples:
+        >>> masked_database("postgresql://ann@srv:my /secret@db/trials?sslmode=require")
+        'postgresql://ann@srv:***@db/trials?sslmode=require'
+        >>> masked_database("mssql://db/trials?UID=ann&PWD=my secret&timeout=9")
+        'mssql://db/trials?UID=ann&PWD=***&timeout=9'
+        >>> masked_database("postgresql://ann@db:5432/trials"), masked_database("sqlite:///C:/a@b")
+        ('postgresql://ann@db:5432/trials', 'sqlite:///C:/a@b')
+    """
+    return _OF_DATABASE.sub(r"\1\3***\2", url)
+
+
+def sureness(prob: float, decimals: int = 0) -> str:
+    """Return a probability in per cent, ">99%" where only rounding would make it certain.
 
     Examples:
         >>> sureness(0.984), sureness(0.9996)
         ('98%', '>99%')
+        >>> sureness(0.9984, decimals=1), sureness(0.9996, decimals=1)
+        ('99.8%', '>99.9%')
     """
-    return f"{prob:.0%}" if prob < 0.995 else ">99%"
+    said = f"{prob:.{decimals}%}"
+    return said if float(said.rstrip("%")) < 100 else f">{100 - 10.0**-decimals:.{decimals}f}%"
 
 
 def first_line(error: BaseException) -> str:

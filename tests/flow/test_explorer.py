@@ -12,6 +12,7 @@ from PIL import Image
 import convscope
 from convscope.explain.forward import activations
 from convscope.progress import Progress
+from convscope.wording import sureness
 
 OUTPUTS = (
     """() => network.steps.map((step) => [step.name, Array.from(network.output(step).data)])"""
@@ -50,7 +51,7 @@ def test_the_page_of_an_image_leads_to_its_explorer(explained):
     assert explained.explorer.stat().st_size < 3_000_000
     # The temperature is one of the run's own.
     said = explained.prediction
-    words = f"predict says {said.answer} ({said.probs[said.class_name]:.1%})."
+    words = f"predict says {said.answer} ({sureness(said.probs[said.class_name], 1)})."
     assert words in explained.explorer.read_text("utf-8")
 
 

@@ -32,6 +32,8 @@ TUNED = {"backbone.cut": "before-last"}
         ("backbone.head_learning_rate", 0.1, TUNED, True),
         ("split.val_fraction", 0.1, {"split.folds": None}, False),
         ("data_path", "/pets", {"data": "folder"}, False),
+        ("data_path", "/pets", {"data": "shards"}, False),
+        ("labels", "/pets.csv", {"data": "folder"}, False),
     ],
 )
 def test_a_setting_without_effect_is_refused_until_it_counts(key, value, remedy, backbone):

@@ -19,7 +19,7 @@ from convscope.report.page import Page, Picture
 from convscope.run import Run
 from convscope.storage import require_outside
 from convscope.types import ImagePrediction, UnreadableImage
-from convscope.wording import printable
+from convscope.wording import printable, sureness
 
 if TYPE_CHECKING:
     import keras
@@ -175,6 +175,5 @@ def _of_predict(said: ImagePrediction, spec: ClassifierSpec) -> str:
     parts += [f"the temperature {spec.temperature:.3g}"] if spec.temperature != 1 else []
     if not parts or not said.probs:
         return ""
-    return (
-        f"With {' and '.join(parts)}, predict says {said.answer} ({max(said.probs.values()):.1%})."
-    )
+    sure = sureness(max(said.probs.values()), 1)
+    return f"With {' and '.join(parts)}, predict says {said.answer} ({sure})."

@@ -13,7 +13,7 @@ from convscope.explain.pictures import enlarged, feature_map, filter_of, grid, o
 from convscope.explain.words import LEAST_LOSS, layer_in_words, loss_in_words, place
 from convscope.report.page import Block, Link, Page, Picture, Section, Table, Text
 from convscope.types import ImagePrediction
-from convscope.wording import printable
+from convscope.wording import printable, sureness
 
 _TOP = 5
 
@@ -29,7 +29,7 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
     said, name = it.prediction, it.class_name
     sure = said.probs[said.class_name]
     height, width = it.image.shape[:2]
-    best = [[label, f"{prob:.1%}"] for label, prob in said.top(_TOP)]
+    best = [[label, sureness(prob, 1)] for label, prob in said.top(_TOP)]
     seen: list[Block] = [
         _picture(
             enlarged(it.image),
@@ -87,8 +87,8 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
 
 def _verdict(said: ImagePrediction, sure: float) -> str:
     if said.thresholds is None:
-        return f"Classified as {said.class_name} with {sure:.1%} confidence."
-    named = ", ".join(f"{name} ({said.probs[name]:.1%})" for name in said.class_names)
+        return f"Classified as {said.class_name} with {sureness(sure, 1)} confidence."
+    named = ", ".join(f"{name} ({sureness(said.probs[name], 1)})" for name in said.class_names)
     return f"Predicted classes: {named or said.answer}."
 
 

@@ -75,7 +75,7 @@ def train(
             locked.enter_context(run.training_lock())
             describe(run, config, plan.dataset)
             run.record(test=test)
-        _fit(run, plan, trackers, progress, devices)
+        trackers = _fit(run, plan, trackers, progress, devices)
     return _judge(run, plan, trackers, progress, test=test)
 
 
@@ -127,7 +127,7 @@ def resume(
                 verify_split(plan.dataset, run.split_file, part)
             test = run.state.get("test", True) if test is None else test
             run.record(test=test)
-        _fit(run, plan, trackers, progress, devices)
+        trackers = _fit(run, plan, trackers, progress, devices)
     return _judge(run, plan, trackers, progress, test=test)
 
 
@@ -178,11 +178,12 @@ def _judge(run: Run, plan: Plan, trackers: Sequence[str], progress: Progress, *,
     from convscope.training.tracking import send_scores
 
     evaluate(run, test=test, dataset=plan.dataset, by="train", progress=progress)
-    send_scores(trackers, plan.config, run, progress)
     # A process knows its peak memory only: after another run, that of this one is unknown.
     _trained_here.add(run.path.resolve())
     alone = len(_trained_here) == 1
     run.record(status="finished", peak_memory_mb=peak_memory_mb() if alone else None)
+    # At last: a server may be away, and who does not wait for it has a finished run.
+    send_scores(trackers, plan.config, run, progress)
     return run
 
 
@@ -224,7 +225,8 @@ def _fit(
     trackers: Sequence[str],
     progress: Progress,
     devices: Devices,
-) -> None:
+) -> list[str]:
+    """Train; return which trackers took all of it."""
     from convscope.report.curves import curves_figure
     from convscope.report.figures import save_figure
     from convscope.training.fit import chosen_epochs
@@ -260,6 +262,7 @@ def _fit(
                 lambda again: _learn(again, fixed, lambda row: None, progress, devices, chosen),
                 progress,
             )
+    return log_row.answering
 
 
 def _resumption(run: Run) -> str:

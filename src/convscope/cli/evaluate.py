@@ -94,7 +94,7 @@ def evaluate(
     if on is not None:
         given = {"--fresh": fresh, "--no-test": no_test, "--data": data is not None}
         for option in (option for option, is_given in given.items() if is_given):
-            raise ConfigError(f"{option} is for the run's own images; leave it out with --on {on}")
+            raise ConfigError(f"{option} is for the run's own images; omit it with --on {on}")
         done = convscope.evaluate_on(
             run,
             on,

@@ -60,6 +60,7 @@ def explain(
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table
     from convscope.types import UnreadableImage
+    from convscope.wording import sureness
 
     found = convscope.explain(
         run, images, class_name=class_name, layer=layer, weights=weights, out=out, explorer=explorer
@@ -99,7 +100,7 @@ def explain(
             [
                 each.prediction.path,
                 each.prediction.answer,
-                f"{each.prediction.probs[each.prediction.class_name]:.1%}",
+                sureness(each.prediction.probs[each.prediction.class_name], 1),
                 each.page,
                 *([each.explorer or ""] if explorers else []),
             ]

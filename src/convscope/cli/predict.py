@@ -11,7 +11,7 @@ from convscope.cli._json import print_json
 from convscope.cli._options import ENGINE_HELP, BatchSize, Json, SavedWeights
 from convscope.cli._stopping import repeatable
 from convscope.cli._unreadable import report_unreadable
-from convscope.wording import counted, printable
+from convscope.wording import counted, printable, sureness
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
@@ -244,7 +244,7 @@ def _said(item: "ImagePrediction") -> str:
 
 
 def _probs(item: "ImagePrediction", top: int) -> list[str]:
-    return [f"{name} {prob:.1%}" for name, prob in item.top(top)]
+    return [f"{name} {sureness(prob, 1)}" for name, prob in item.top(top)]
 
 
 def _ranked(item: "ImagePrediction", top: int) -> list[str]:

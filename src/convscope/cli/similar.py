@@ -40,6 +40,7 @@ def similar(
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table
+    from convscope.wording import sureness
 
     found = convscope.similar(
         run,
@@ -66,7 +67,7 @@ def similar(
             }
         )
         return
-    named = " + ".join(f"{name} {said.probs[name]:.1%}" for name in said.class_names)
+    named = " + ".join(f"{name} {sureness(said.probs[name], 1)}" for name in said.class_names)
     typer.echo(f"{said.path}: {named or said.answer}\n")
     print_table(
         [("training image", TEXT), ("label", TEXT), ("similarity", NUMBER)],

@@ -89,13 +89,15 @@ def settings_at(name: str, place: str | Path, labels: str | Path | None = None) 
 
     Args:
         name: Dataset that the place was of; a dataset of a plugin keeps its name.
-        place: Folder, archive, table or address.
+        place: Folder, archive, table or address; the name of the dataset leaves it where it is.
         labels: Table of the labels.
     """
     if name in _FOUND or not takes_place(name):
         return data_settings(place, labels)
-    path = place if is_address(place) else user_path(place, "--data").absolute()
-    settings = {"data": name, "data_path": str(path)}
+    settings = {"data": name}
+    if place != name:
+        path = place if is_address(place) else user_path(place, "--data").absolute()
+        settings["data_path"] = str(path)
     return settings if labels is None else {**settings, "labels": labels_setting(None, labels)}
 
 

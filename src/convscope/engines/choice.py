@@ -50,10 +50,12 @@ def fastest_engine(
         threads: Number of threads; None for all cores.
         progress: Called with the result.
     """
+    packages = {entry.name: entry.info.get("package") for entry in ENGINES.entries()}
+    # One that names no package is not known to be there.
     installed = {
-        entry.name: module_version(entry.info["package"])
-        for entry in ENGINES.entries()
-        if importlib.util.find_spec(entry.info["package"]) is not None
+        name: module_version(package)
+        for name, package in packages.items()
+        if package is not None and _is_there(package)
     }
     if set(installed) == {REFERENCE}:
         return REFERENCE
@@ -72,6 +74,12 @@ def fastest_engine(
         progress.say(f"Engine {known[key]}, the fastest here: {said}")
         keep_results("engines", known)
     return known[key]
+
+
+def _is_there(package: str) -> bool:
+    with contextlib.suppress(ModuleNotFoundError):  # that in which a module with a dot lies
+        return importlib.util.find_spec(package) is not None
+    return False
 
 
 def measure_engines(

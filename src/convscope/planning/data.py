@@ -16,6 +16,17 @@ from convscope.types import Dataset
 from convscope.wording import masked, printable
 
 
+def tell_address(at: str | None, progress: Progress) -> None:
+    """Say the address of images that a file names, before anything connects to it.
+
+    The file may be another person's. What is no address is not said.
+    """
+    if at is None or not is_address(at):
+        return
+    if progress.is_news(line := f"Images of the run: {printable(masked(at))}"):
+        progress.say(line)
+
+
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
     """Load the data that a run's settings name, divided as they say."""
     progress = _SaidOnce(progress)
@@ -66,13 +77,7 @@ def load_of_run(
     """
     config = moved(config, data, labels)
     at = None if data is not None else config.data_path
-    # The file may be another person's, and this connects to whatever it names.
-    if (
-        at
-        and is_address(at)
-        and progress.is_news(line := f"Images of the run: {printable(masked(at))}")
-    ):
-        progress.say(line)
+    tell_address(at, progress)
     if at and not is_address(at) and not user_path(at, "data_path").exists():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "

@@ -1,5 +1,6 @@
 """The public `train`: one run, or one for each fold."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from convscope import backend as backends
 from convscope.api import train as single
-from convscope.datasets.source import data_settings, labels_setting
-from convscope.errors import ConfigError, RunError, UnknownNameError
+from convscope.datasets.source import data_settings, labels_setting, settings_at
+from convscope.errors import ConfigError, ConvscopeError, RunError, UnknownNameError
 from convscope.models import is_backbone
 from convscope.paths import user_path
 from convscope.planning.budget import Budget
-from convscope.planning.data import load_once
+from convscope.planning.data import load_once, tell_address
+from convscope.planning.plan import run_config
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
@@ -32,7 +34,7 @@ from convscope.studies.folds import (
     cross_validate,
     find_begun,
 )
-from convscope.studies.search.auto import find_search, resume_search, search
+from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
 from convscope.studies.search.search import Place
 
 AUTO = "auto"
@@ -203,10 +205,6 @@ def train(
         "refit": refit,
     }
     given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
-    if data is not None:
-        given |= data_settings(data, labels)
-    elif labels is not None:
-        given["labels"] = labels_setting(None, labels)
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     if devices not in (None, "all"):
         raise ConfigError(f"--devices is all, not '{devices}'; omit it for one device")
@@ -222,6 +220,15 @@ def train(
     elif resume and place is None:
         raise RunError("say which run to resume: convscope train --resume RUN")
     begun = find_begun(place) if resume and place is not None else None
+    before = _settings_of(place, begun) if resume and place is not None else {}
+    if data is not None and "data" in before:
+        given |= settings_at(before["data"], data, labels)
+    elif data is not None:
+        given |= data_settings(data, labels)
+    elif labels is not None:
+        given["labels"] = labels_setting(None, labels)
+    if "data_path" not in given:
+        tell_address({**from_file, **before}.get("data_path"), progress)
     if folds is not None or begun is not None:
         for option, hinders, why in (
             ("--minutes", minutes is not None, "folds would get different numbers of epochs"),
@@ -309,6 +316,24 @@ def train(
             require_place(place, request.chosen.get("data_path"), Run.require_free)
             plan = settle(request, progress, load)
         return single.train(plan, out=place, test=test is not False, **common)
+
+
+def _settings_of(place: Path, begun: Path | None) -> Mapping[str, Any]:
+    """Return the settings of what is resumed; none if nothing can be read.
+
+    Whoever opens it says what is wrong.
+
+    Args:
+        place: Run or search, by folder or name, perhaps not begun yet.
+        begun: Folder of a cross-validation, if it is one.
+    """
+    with contextlib.suppress(ConvscopeError):
+        if begun is not None:
+            return asked_before(begun).model_dump()
+        if (stopped := find_search(place)) is not None:
+            return settings_of_search(stopped)
+        return run_config(Run.open(place)).model_dump()
+    return {}
 
 
 def _require_one_network(

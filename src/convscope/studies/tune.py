@@ -32,7 +32,7 @@ from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back
 from convscope.studies.tuning import BEST, DEFAULT, TUNING, TunedTrial, Tuning, spelt
 from convscope.training.results import n_rows, read_results
-from convscope.wording import first_line, masked
+from convscope.wording import first_line, masked_database
 
 if TYPE_CHECKING:
     import optuna
@@ -132,14 +132,14 @@ def tune(
             "content": default.dataset.provenance.get("fingerprint"),
             "config": default.config.model_dump(),
             "space": {key: repr(values) for key, values in ranges.items()},
-            "storage": None if storage is None else masked(storage),
+            "storage": None if storage is None else masked_database(storage),
         }
     )
     with TUNING.locked(path):
         before = TUNING.read(path)
         # Earlier versions wrote a password as it was.
         if isinstance(kept := (before or {}).get("asked"), dict) and kept.get("storage"):
-            kept["storage"] = masked(str(kept["storage"]))
+            kept["storage"] = masked_database(str(kept["storage"]))
         TUNING.require_same(path, before, asked)
         own_id = str((before or {}).get("id") or uuid.uuid4().hex)
         begun = {"id": own_id, "asked": asked}
@@ -245,8 +245,10 @@ class _Search:
                 load_if_exists=True,
             )
         except Exception as error:  # whatever the database raises
-            named = masked(storage or where)
-            raise ConfigError(f"--storage {named}: {first_line(error)}") from None
+            named, said = masked_database(storage or where), first_line(error)
+            if storage is not None:
+                said = said.replace(storage, named)
+            raise ConfigError(f"--storage {named}: {said}") from None
         # A search that goes on, or shares its trials, would otherwise draw those settings again
         # that were drawn before.
         fresh = seed + len(self._study.trials)

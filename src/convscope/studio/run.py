@@ -254,8 +254,8 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
 def _confusions(counts: Counts, names: Sequence[str]) -> str:
     """Return the most frequent confusions as buttons."""
     buttons = "".join(
-        f'<button class="cs-confusion" data-cell="{i},{j}">{escape(printable(names[i]))}, taken '
-        f"for {escape(printable(names[j]))}: <b>{n}</b></button>"
+        f'<button class="cs-confusion" data-cell="{i},{j}">{escape(printable(names[i]))}, '
+        f"predicted as {escape(printable(names[j]))}: <b>{n}</b></button>"
         for i, j, n in most_confused(*counts)
     )
     return f'<div class="cs-row" style="margin:4px 0 10px">{buttons or "No mistake."}</div>'

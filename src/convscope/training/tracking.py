@@ -1,9 +1,9 @@
 """Optional trackers beside `results.csv`: TensorBoard and MLflow."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 from convscope.errors import ConfigError, MissingExtraError, UnknownNameError
 from convscope.progress import Progress
@@ -17,6 +17,11 @@ class Tracker:
 
     def __init__(self, config: RunConfig, run: Run) -> None:
         raise NotImplementedError
+
+    @classmethod
+    def reopened(cls, config: RunConfig, run: Run) -> Self:
+        """Return a tracker that adds to what was logged of a run, and begins nothing anew."""
+        return cls(config, run)
 
     def log(self, row: dict[str, Any]) -> None:
         """Log the numbers of one finished epoch (a row of `results.csv`)."""
@@ -59,7 +64,7 @@ class MLflowTracker(Tracker):
     A resumed run goes on in its MLflow run, if that server has it.
     """
 
-    def __init__(self, config: RunConfig, run: Run) -> None:
+    def __init__(self, config: RunConfig, run: Run, *, begins: bool = True) -> None:
         # It would report its use to its makers, and asks once, when it is imported. Who wants that
         # sets it to false.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -70,7 +75,9 @@ class MLflowTracker(Tracker):
         self._mlflow = mlflow
         try:
             mlflow.set_experiment("convscope")
-            if not self._goes_on(run):
+            if not begins:
+                mlflow.start_run(run_id=run.state["mlflow_run"])
+            elif not self._goes_on(run):
                 begun = mlflow.start_run(run_name=run.name)
                 mlflow.log_params(config.model_dump())
                 run.record(mlflow_run=begun.info.run_id)
@@ -79,6 +86,11 @@ class MLflowTracker(Tracker):
                 f"MLflow cannot log to {masked(mlflow.get_tracking_uri())}: {first_line(error)}; "
                 "set MLFLOW_TRACKING_URI to your MLflow server, such as http://localhost:5000"
             ) from error
+
+    @classmethod
+    def reopened(cls, config: RunConfig, run: Run) -> Self:
+        """Open the MLflow run of a run again; one that is not there is not begun anew."""
+        return cls(config, run, begins=False)
 
     def _goes_on(self, run: Run) -> bool:
         """Start the MLflow run that a run began before; return whether there is one."""
@@ -106,8 +118,8 @@ TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow
 @contextmanager
 def tracking(
     names: Sequence[str], config: RunConfig, run: Run, progress: Progress
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Start trackers, yield the function that gives each of them a row, and close them at the end.
+) -> Iterator["Tracking"]:
+    """Start trackers, yield what gives each of them a row, and close them at the end.
 
     A tracker that fails after its start does not end the training: it is said once, and what the
     tracker lacks is sent when the training has ended by itself.
@@ -127,17 +139,29 @@ def tracking(
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
     started: list[_Started] = []
-
-    def log_row(row: dict[str, Any]) -> None:
-        for tracker in started:
-            tracker.log(row)
-
     # Each is closed even if another fails to start.
     with ExitStack() as closing:
         for name in names:
             started.append(_Started(name, TRACKERS[name](config, run), progress))
             closing.push(started[-1].end)
-        yield log_row
+        yield Tracking(started)
+
+
+class Tracking:
+    """Trackers of a run that is trained; a call gives each of them a row."""
+
+    def __init__(self, started: "Sequence[_Started]") -> None:
+        self._started = started
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Give each tracker the numbers of one finished epoch."""
+        for tracker in self._started:
+            tracker.log(row)
+
+    @property
+    def answering(self) -> list[str]:
+        """Names of those that took all, once the training has ended."""
+        return [tracker.name for tracker in self._started if tracker.took_all]
 
 
 def send_scores(names: Sequence[str], config: RunConfig, run: Run, progress: Progress) -> None:
@@ -158,7 +182,7 @@ def send_scores(names: Sequence[str], config: RunConfig, run: Run, progress: Pro
     }
     for key in names:
         try:
-            tracker = TRACKERS[key](config, run)
+            tracker = TRACKERS[key].reopened(config, run)
             try:
                 tracker.log({"epoch": run.state.get("last_after", config.epochs), **scores})
             finally:
@@ -179,7 +203,8 @@ class _Started:
     """
 
     def __init__(self, name: str, tracker: Tracker, progress: Progress) -> None:
-        self._name = name
+        self.name = name
+        self.took_all = True
         self._tracker = tracker
         self._progress = progress
         self._missed: list[dict[str, Any]] = []
@@ -194,7 +219,7 @@ class _Started:
         except Exception as error:
             self._missed.append(row)
             self._progress.say(
-                f"{self._name} did not take epoch {row['epoch']:.0f} ({first_line(error)}); the "
+                f"{self.name} did not take epoch {row['epoch']:.0f} ({first_line(error)}); the "
                 "training goes on, and what it lacks is sent after the last epoch"
             )
 
@@ -208,9 +233,11 @@ class _Started:
             finally:
                 self._tracker.close(failed=failed)
         except Exception as error:
+            self.took_all = False
+            scores = "" if failed else ", metrics.json the scores"
             self._progress.say(
-                f"{self._name} did not take the end of the run ({first_line(error)}); "
-                "results.csv has all epochs"
+                f"{self.name} did not take the end of the run ({first_line(error)}); "
+                f"results.csv has all epochs{scores}"
             )
 
 

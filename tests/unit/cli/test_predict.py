@@ -20,6 +20,7 @@ from convscope.classifier.rejection import LARGEST_ENERGY, energy
 from convscope.classifier.spec import ClassifierSpec
 from convscope.progress import Progress
 from convscope.types import NO_CLASS
+from convscope.wording import sureness
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +87,7 @@ def test_table_has_the_most_probable_classes(cli, digits_run, digit_files, top):
     assert done.code == 0
     text = " ".join(done.out.split())
     best = sorted(probs.items(), key=lambda item: -item[1])[:top]
-    assert " ".join(f"{name} {prob:.1%}" for name, prob in best) in text
+    assert " ".join(f"{name} {sureness(prob, 1)}" for name, prob in best) in text
     assert text.count("%") == min(top, 10)
 
 

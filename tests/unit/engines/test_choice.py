@@ -103,3 +103,10 @@ def test_a_single_engine_needs_no_measurement(engines, monkeypatch):
     engines(onnxruntime=Fake(1))
     monkeypatch.setattr(choice, "measure_engines", None)
     assert fastest_engine(MODEL, (4, 4, 3), None, Progress()) == "onnxruntime"
+
+
+@pytest.mark.parametrize("package", [{}, {"package": "none_here"}, {"package": "none_here.engine"}])
+def test_an_engine_whose_package_is_not_known_to_be_there_is_not_chosen(engines, package):
+    engines(onnxruntime=Fake(1))
+    ENGINES._entries["theirs"] = Entry("theirs", Fake(0), package)
+    assert fastest_engine(MODEL, (4, 4, 3), None, Progress()) == "onnxruntime"

@@ -246,6 +246,7 @@ def test_the_matrix_of_very_many_classes_has_those_with_the_most_errors():
         ("7,19999", "3"),
         ("19999,8", "1"),
     ]
+    assert "class 7, predicted as class 19999: <b>3</b>" in drawn
     drawn = _matrix((true, predicted, numbers), names)
     assert "The 25 of 20000 classes" in drawn
     assert re.findall(r'<button data-cell="([^"]*)"[^>]*>(\d+)<', drawn) == [

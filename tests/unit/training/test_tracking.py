@@ -276,6 +276,23 @@ def test_the_final_scores_are_sent_once_the_run_is_evaluated(run, config, tracke
     assert told.lines == ["gone did not take the final scores (no answer); metrics.json has them"]
 
 
+def test_the_final_scores_begin_no_second_mlflow_run(run, config, store):
+    run.write_json(run.metrics_file, {"val": {"accuracy": 0.75}})
+    with tracking(["mlflow"], config, run, Progress()) as log_row:
+        log_row(ROWS[0])
+    assert log_row.answering == ["mlflow"]
+    told, client = Told(), store.MlflowClient()
+    send_scores(["mlflow"], config, run, told)
+    experiments = [client.get_experiment_by_name("convscope").experiment_id]
+    (found,) = client.search_runs(experiments)
+    assert found.data.metrics["final_val_accuracy"] == 0.75
+    assert not told.lines
+    client.delete_run(found.info.run_id)
+    send_scores(["mlflow"], config, run, told)
+    assert client.search_runs(experiments) == []
+    assert [line.split(" (")[0] for line in told.lines] == ["mlflow did not take the final scores"]
+
+
 def test_one_that_stays_away_is_closed_too(run, config, trackers):
     told = Told()
     with tracking(["gone"], config, run, told) as log_row:
@@ -304,11 +321,13 @@ def test_those_started_are_closed_when_another_does_not_start_or_close(run, conf
         pass
     assert [tracker.closed for tracker in trackers] == [1]
     told = Told()
-    with tracking(["one", "stuck"], config, run, told):
+    with tracking(["one", "stuck"], config, run, told) as log_row:
         pass
+    assert log_row.answering == ["one"]
     assert [tracker.closed for tracker in trackers] == [1, 1, 1]
     assert told.lines == [
-        "stuck did not take the end of the run (stuck); results.csv has all epochs"
+        "stuck did not take the end of the run (stuck); results.csv has all epochs, metrics.json "
+        "the scores"
     ]
     # An unknown name starts none.
     with pytest.raises(UnknownNameError), tracking(["one", "thre"], config, run, Progress()):

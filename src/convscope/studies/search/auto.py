@@ -67,6 +67,14 @@ def find_search(path: Path) -> Path | None:
     return next((place for place in (path, ROOT / path) if Run(place).search_file.exists()), None)
 
 
+def settings_of_search(path: Path) -> dict[str, Any]:
+    """Return the settings with which a search began; none if they are damaged."""
+    state = SEARCH.read(path) or {}
+    with contextlib.suppress(KeyError, TypeError):  # is said where it is resumed
+        return Request(state["given"], state["from_file"]).chosen
+    return {}
+
+
 def search(
     request: Request,
     *,
