@@ -233,11 +233,35 @@ def test_a_temporary_cache_that_others_could_write_to_is_not_used(temporary, mon
     assert cache_dir() not in (trap, temporary)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux keeps caches")
+def test_a_temporary_cache_of_another_user_is_not_used(temporary, monkeypatch):
+    monkeypatch.setenv("HOME", os.devnull)
+    monkeypatch.setenv("CONVSCOPE_CACHE", "")
+    monkeypatch.setattr("convscope.storage._user_id", lambda: os.getuid() + 1)
+    trap = temporary / f"convscope-{os.getuid() + 1}"
+    trap.mkdir(mode=0o700)
+    assert cache_dir() != trap
+    assert cache_dir().parent == temporary
+
+
 def test_a_folder_can_be_made_below_one_that_can_be_written(tmp_path):
     assert can_be_made(tmp_path)
     assert can_be_made(tmp_path / "a" / "b")
     (tmp_path / "file").touch()
     assert not can_be_made(tmp_path / "file" / "a")
+
+
+def test_no_folder_can_be_made_where_this_process_may_not_write(tmp_path, monkeypatch):
+    asked = []
+
+    def access(place, mode):
+        asked.append((place, mode))
+        return False
+
+    monkeypatch.setattr(os, "access", access)
+    assert can_be_made(tmp_path)  # it is there
+    assert not can_be_made(tmp_path / "a" / "b")
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
 
 
 @pytest.fixture

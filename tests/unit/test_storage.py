@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from convscope import storage
-from convscope.errors import FailureError, ReadOnlyError, StorageError
+from convscope.errors import DataError, FailureError, ReadOnlyError, StorageError
 from convscope.storage import (
     atomic_path,
     link_or_copy,
     npy_header,
     read_object,
+    require_outside,
     scratch_array,
     storage_errors,
     write_text,
@@ -191,6 +192,39 @@ def test_file_and_folder_are_on_the_disk_before_a_file_counts_as_written(tmp_pat
     write_text(tmp_path / "file.txt", "new")
     assert [what for what, _ in happened] == ["fsync", "replace", "fsync"]
     assert happened[1:] == [("replace", str(tmp_path / "file.txt")), ("fsync", str(tmp_path))]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.EIO, True), (errno.EINVAL, False)])
+def test_a_file_whose_bytes_do_not_reach_the_disk_does_not_replace_the_old_one(
+    tmp_path, monkeypatch, number, kept
+):
+    write_text(tmp_path / "file.txt", "old")
+
+    def fail(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if kept:
+        with pytest.raises(StorageError, match=r"cannot write .*file.txt \(Input/output error\)"):
+            write_text(tmp_path / "file.txt", "new")
+    else:  # a file system that cannot do it
+        write_text(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == ("old" if kept else "new")
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_no_way_into_the_folder_of_images_is_overlooked(tmp_path):
+    data = tmp_path / "data"
+    (data / "cats").mkdir(parents=True)
+    (tmp_path / "results").symlink_to(data / "cats")
+    (tmp_path / "images").symlink_to(data)
+    for place in (data, data / "a", tmp_path / "results" / "a", tmp_path / "other" / ".." / "data"):
+        for folder in (data, tmp_path / "images"):
+            with pytest.raises(DataError, match="would be inside the data folder .* with --out"):
+                require_outside(place, folder)
+    for place in (tmp_path / "a", tmp_path / "data-2", tmp_path):
+        assert require_outside(place, tmp_path / "images") == place
+    assert require_outside(data, None) == data
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64"])

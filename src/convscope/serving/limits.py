@@ -68,6 +68,12 @@ _MOST_LISTS = 2_000_000
 _PIECE = 4 * MEGABYTE
 """Bytes of a compressed body that are unpacked before they are counted."""
 
+_READ = 1 << 16
+"""Bytes of a compressed body that are read at a time: what follows a member of gzip is copied."""
+
+_MOST_MEMBERS = 10_000
+"""Largest number of gzip's members in a body: each costs some microseconds, even an empty one."""
+
 _DISCARDED = 4
 """Multiple of the largest body that is read and dropped, so that the client gets to the answer."""
 
@@ -173,18 +179,30 @@ def _inflated(body: bytes, encoding: str, limits: Limits) -> Iterator[bytes]:
     windows = {"gzip": 31, "x-gzip": 31, "deflate": 15}
     if encoding not in windows:
         raise RefusedError(415, "the content-encoding has to be gzip, deflate or none")
-    reader = zlib.decompressobj(windows[encoding])
-    n_bytes = 0
+    reader, rest = zlib.decompressobj(windows[encoding]), memoryview(body)
+    n_bytes, n_members = 0, 1
     try:
-        while not reader.eof:
-            piece = reader.decompress(body, _PIECE)
-            if not piece and not reader.eof:
-                raise RefusedError(400, f"the body is not valid {encoding}: it ends too early")
-            body = reader.unconsumed_tail
+        while True:
+            given = rest[:_READ]
+            piece = reader.decompress(given, _PIECE)
+            rest = rest[len(given) - len(reader.unconsumed_tail) - len(reader.unused_data) :]
             n_bytes += len(piece)
             if n_bytes > limits.max_body:
                 raise RefusedError(413, _over(limits))
             yield piece
+            if not reader.eof:
+                if not piece and not rest:
+                    raise RefusedError(400, f"the body is not valid {encoding}: it ends too early")
+                continue
+            if not rest:
+                return
+            if encoding == "deflate":
+                raise RefusedError(400, "the body is not valid deflate: more follows its end")
+            # Members of gzip may follow one another.
+            n_members += 1
+            if n_members > _MOST_MEMBERS:
+                raise RefusedError(413, f"the body has more than {_MOST_MEMBERS:,} gzip members")
+            reader = zlib.decompressobj(windows[encoding])
     except zlib.error:
         raise RefusedError(400, f"the body is not valid {encoding}") from None
 

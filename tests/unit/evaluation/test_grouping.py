@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
 from convscope.evaluation.grouping import (
     accuracies_unlike,
@@ -207,3 +208,27 @@ def test_equal_accuracies_on_different_images_are_tested_by_fisher_or_over_group
     assert p == pytest.approx(0.03497, abs=1e-5)
     grouped = accuracies_unlike(said_of(first, pairs), said_of(second, None))
     assert grouped == unlike(first, second, (pairs, np.full(6, ""))) != p
+
+
+def test_shares_are_compared_by_the_groups_of_each_side():
+    one, other = np.repeat(NAMES[:2], 3), np.repeat(NAMES[:2], 4)
+    # Without any spread there is no statistic.
+    assert unlike(np.ones(6, bool), np.ones(8, bool), (one, other)) == 1
+    assert unlike(np.ones(6, bool), np.ones(8, bool), (one, np.repeat("a", 8))) == 1
+    rng = np.random.default_rng(6)
+    sides = [rng.random((n, 4)) < share for n, share in ((5, 0.8), (12, 0.4))]
+    # The jackknife over groups of one size spreads their means.
+    spread = [
+        side.mean() + (side.mean(axis=1) - side.mean()) * len(side) / (len(side) - 1)
+        for side in sides
+    ]
+    groups = tuple(np.repeat(NAMES[: len(side)], 4) for side in sides)
+    found = unlike(*(side.ravel() for side in sides), groups)
+    assert found == pytest.approx(ttest_ind(*spread, equal_var=False).pvalue)
+    assert found != pytest.approx(ttest_ind(*spread).pvalue, rel=1e-3)
+
+
+def test_groups_of_equal_accuracy_tell_as_much_as_their_images_up_to_students_factor():
+    found = n_effective(np.tile([True, False], 50), np.repeat(NAMES[:50], 2))
+    # Of 100 images (1.959964 / 2.009575) ** 2, the latter Student's with 49 degrees of freedom.
+    assert found == pytest.approx(95.1235, abs=1e-4)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import norm, t, ttest_rel
 
 from convscope.errors import ShapeError
 from convscope.evaluation.power import power, seeds_to_show
@@ -168,8 +168,65 @@ def test_over_seeds_alone_it_is_students_paired_test():
     assert found.p >= theirs
 
 
+def test_over_images_alone_the_means_of_the_seeds_are_compared():
+    a, b = study(np.random.default_rng(17), gain=0.05)
+    apart = b.mean(axis=0) - a.mean(axis=0)
+    error = math.sqrt(np.var(apart, ddof=1) / len(apart))
+    for paired in (True, False):
+        found = difference(a, b, paired=paired)
+        assert found.p_images == pytest.approx(2 * norm.sf(abs(apart.mean()) / error), rel=1e-6)
+
+
+def test_over_groups_alone_it_is_students_test_of_their_means():
+    a, b = study(np.random.default_rng(18), gain=0.05)
+    groups, n_groups = np.repeat(np.arange(20), 40).astype(str), 20
+    apart = (b.mean(axis=0) - a.mean(axis=0)).reshape(n_groups, -1).mean(axis=1)
+    # The jackknife over groups of one size.
+    error = n_groups / (n_groups - 1) * math.sqrt(np.var(apart, ddof=1) / n_groups)
+    found = difference(a, b, paired=True, groups=groups)
+    theirs = 2 * t.sf(abs(apart.mean()) / error, n_groups - 1)
+    assert found.p_images == pytest.approx(theirs, rel=1e-6)
+
+
+def test_variances_are_those_of_seeds_of_images_and_of_what_is_left():
+    a, b = study(np.random.default_rng(19), gain=0.1, n_seeds=4, seeds=0.3)
+    apart = b.astype(float) - a
+    left = apart - apart.mean(axis=1, keepdims=True) - apart.mean(axis=0) + apart.mean()
+    rest = (left**2).sum() / (3 * 799)
+    found = difference(a, b, paired=True).variation
+    assert found.rest == pytest.approx(rest)
+    assert found.images == pytest.approx(np.var(apart.mean(axis=0), ddof=1) - rest / 4)
+    assert found.seeds == pytest.approx(np.var(apart.mean(axis=1), ddof=1) - rest / 800)
+    assert min(found.seeds, found.images) > 0
+
+
+def test_a_single_seed_borrows_the_spread_of_the_other_side():
+    a, b = study(np.random.default_rng(20), n_b=1, gain=0.05)
+    variance = np.var(a.mean(axis=1), ddof=1)
+    for sides in ((a, b), (b, a)):
+        found = difference(*sides, paired=False)
+        theirs = 2 * t.sf(abs(found.mean) / math.sqrt(variance * (1 / 5 + 1)), 4)
+        assert found.of_ways
+        assert found.p_seeds == pytest.approx(theirs, rel=1e-6)
+
+
+def test_single_runs_share_the_alarms_of_several_comparisons():
+    a, b = study(np.random.default_rng(21), gain=0.3, n_seeds=1)
+    alone, of_five = (difference(a, b, paired=True, n_comparisons=n) for n in (1, 5))
+    assert (alone.confidence, of_five.confidence) == pytest.approx((0.95, 0.99))
+    assert of_five.low < alone.low < alone.mean < alone.high < of_five.high
+    # Six groups that all differ in one direction: by chance in one study of 32.
+    rows, groups = np.zeros((1, 60), bool), np.repeat(np.arange(6), 10).astype(str)
+    better = np.tile(np.arange(10) < 5, 6)[None]
+    for n, shown in ((1, True), (3, False)):
+        found = difference(rows, better, paired=True, n_comparisons=n, groups=groups)
+        assert found.confidence == pytest.approx(1 - 0.05 / n)
+        assert (found.p, found.shown) == (1 / 32, shown)
+
+
 def test_the_same_answers_are_no_difference_at_all():
     a = np.random.default_rng(14).random((3, 100)) < 0.7
+    assert not difference(a, a.copy(), paired=False).identical
     found = difference(a, a.copy(), paired=True)
     assert found.identical
     assert (found.low, found.mean, found.high) == (0, 0, 0)
@@ -215,6 +272,11 @@ def test_smaller_differences_need_more_seeds():
 def test_one_seed_has_no_spread():
     spread = spread_over_seeds([0.7])
     assert (spread.mean, spread.sd, spread.low, spread.high) == (0.7, None, None, None)
+
+
+def test_the_interval_over_seeds_ends_where_accuracies_do():
+    assert spread_over_seeds([0.9, 1, 0.95]).high == 1
+    assert spread_over_seeds([0.99, 0.2]).low == 0
 
 
 @pytest.mark.parametrize(

@@ -48,17 +48,29 @@ def test_between_two_measurements_accuracy_grows_with_the_logarithm_of_epochs():
     between = effort_for_time({"small": {4: 0.8, 16: 0.9}}, SPEEDS, CURVE_IMAGES, 85)
     assert between.epochs == 8
     assert between.accuracy == pytest.approx(0.85)
+    # 16 epochs of half as many images are as much training.
+    curve = {"small": {4: 0.8, 16: 0.9}}
+    half = effort_for_time(curve, SPEEDS, CURVE_IMAGES // 2, 165)
+    assert half.epochs == 16
+    assert half.accuracy == pytest.approx(0.85)
 
 
 def test_fewer_images_are_seen_more_often():
     effort = effort_for_time(CURVES, {"small": 0.1, "large": 0.4}, CURVE_IMAGES // 100, 1e6)
     assert (effort.model, effort.epochs) == ("large", 1600)
+    # One epoch of ten times as many is more than was measured, and the least that there is.
+    effort = effort_for_time({"small": {1: 0.8}}, SPEEDS, 10 * CURVE_IMAGES, 1e6)
+    assert (effort.epochs, effort.most_epochs, effort.accuracy) == (1, 1, 0.8)
 
 
 def test_however_short_the_time_there_is_an_epoch():
     effort = effort_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, overhead_epochs=1)
     assert effort.epochs == 1
     assert effort.accuracy is None  # nobody knows
+    # Of the network that sees most images in that time, wherever it comes.
+    assert effort.model == "small"
+    turned = dict(reversed(CURVES.items()))
+    assert effort_for_time(turned, SPEEDS, CURVE_IMAGES, 30).model == "small"
 
 
 def test_the_quickest_that_reached_an_accuracy():

@@ -244,6 +244,76 @@ def test_only_a_quick_engine_works_in_the_thread_of_the_loop(seconds):
     assert (loop in threads) == (seconds == 0)
 
 
+def test_an_engine_that_gets_slow_leaves_the_thread_of_the_loop(monkeypatch):
+    threads, clock = [], [0.0]
+    monkeypatch.setattr(batcher_module, "perf_counter", lambda: clock[0])
+
+    def engine(batch):
+        threads.append(threading.current_thread())
+        clock[0] += 0.0004 if len(threads) <= 20 else 0.003
+        return batch.reshape(-1, 1).astype(np.float32)
+
+    async def run():
+        batcher = Batcher(engine)
+        for n in range(40):
+            await batcher.predict(images(n))
+        return threading.current_thread()
+
+    loop = asyncio.run(run())
+    inside = [thread is loop for thread in threads]
+    # One that took long, as others had the cores, does not count at once: 5 % for each.
+    assert inside == [False] + [True] * 24 + [False] * 15
+    assert 0.0004 * 1.05**4 < 0.0005 < 0.0004 * 1.05**5
+
+
+def test_what_is_left_of_a_request_that_failed_is_not_begun():
+    engine = Engine()
+
+    async def run():
+        batcher = Batcher(engine, max_batch=2)
+        with pytest.raises(ValueError, match="13"):
+            await batcher.predict(images(13, 1, 2, 3, 4, 5))
+        assert (await batcher.predict(images(77))).item() == 77
+
+    asyncio.run(run())
+    # 0: whether the engine fails at a black image too.
+    assert engine.batches == [[13, 1], [0], [77]]
+
+
+def test_a_failing_engine_is_asked_once_in_a_while(monkeypatch):
+    asked, later = [], []
+
+    def engine(batch):
+        asked.append(batch.ravel().tolist())
+        if len(asked) <= 7:
+            raise ValueError("no memory")
+        return batch.reshape(-1, 1).astype(np.float32)
+
+    async def run():
+        batcher = Batcher(engine)
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "call_later", lambda *call: later.append(call))
+
+        async def until(reached):
+            async with asyncio.timeout(10):
+                while not reached():
+                    await asyncio.sleep(0)
+
+        for n in (7, 8, 9):
+            with pytest.raises(ValueError, match="memory"):
+                await batcher.predict(images(n))
+        assert [seconds for seconds, _ in later] == [batcher_module._LOOK_AGAIN_S]
+        later[0][1]()
+        await until(lambda: len(later) == 2)
+        assert batcher.failing
+        later[1][1]()
+        await until(lambda: not batcher.failing)
+
+    asyncio.run(run())
+    assert len(later) == 2
+    assert asked == [[7], [0], [8], [0], [9], [0], [0], [0]]
+
+
 def test_requests_read_in_one_turn_of_the_loop_are_one_batch():
     engine = Engine()
 
