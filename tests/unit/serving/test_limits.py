@@ -45,6 +45,8 @@ def test_members_of_gzip_follow_one_another(encoding):
         ("deflate", zlib.compress(b"abc") + b"x", 400, "more follows its end"),
         ("deflate", zlib.compress(b"abc") + zlib.compress(b"def"), 400, "more follows its end"),
     ],
+    # gzip has the time in it, and processes that share the tests must name them alike.
+    ids=lambda value: "" if isinstance(value, bytes) else None,
 )
 def test_what_follows_a_compressed_body_is_read_or_refused(encoding, body, status, words):
     with pytest.raises(RefusedError, match=words) as refused:
