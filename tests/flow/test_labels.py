@@ -67,7 +67,7 @@ def test_a_run_finds_its_table_again_where_both_have_moved(tmp_path: Path) -> No
 def test_a_table_of_labels_needs_a_folder(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("file,label\na,x\n")
-    with pytest.raises(ConfigError, match="it needs data folder; set that too"):
+    with pytest.raises(ConfigError, match="a dataset of image files, such as data folder; set"):
         convscope.train("cnn-functional", labels=table, out=tmp_path / "run", progress=Progress())
     with pytest.raises(ConfigError, match="digits has its own labels"):
         convscope.train("cnn-functional", data="digits", labels=table, progress=Progress())
