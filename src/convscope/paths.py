@@ -6,8 +6,10 @@ settings or a job description; so convscope does it itself, in this one place.
 
 import errno
 import hashlib
+import itertools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from convscope.errors import PathError
@@ -142,6 +144,18 @@ def short_name(name: str, n_bytes: int) -> str:
     # Never in the middle of a character.
     kept = whole[: n_bytes - 9].decode("utf-8", "ignore")
     return f"{kept}-{digest}"
+
+
+def numbered(usual: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a path, then with the number 2 and so on behind its name, but before its suffix.
+
+    Examples:
+        >>> [path.name for path in itertools.islice(numbered(Path("a.jpg"), ".jpg"), 3)]
+        ['a.jpg', 'a-2.jpg', 'a-3.jpg']
+    """
+    yield usual
+    for number in itertools.count(2):
+        yield usual.with_name(f"{usual.name.removesuffix(suffix)}-{number}{suffix}")
 
 
 def _with_variables(text: str, option: str) -> str:

@@ -1,6 +1,5 @@
 """Evaluation of a run or an exported file on labelled images that are not its run's own."""
 
-import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from convscope.evaluation.grouping import accuracies_unlike
 from convscope.evaluation.opening import log_others
 from convscope.evaluation.other_images import Evaluation, answers_to
 from convscope.evaluation.predictions import read_predictions, save_predictions
-from convscope.paths import path_or_none, short_name
+from convscope.paths import numbered, path_or_none, short_name
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.run import Run
@@ -236,8 +235,7 @@ def _groups_of(
 
 def _folder_for(above: Path, name: str, about: Mapping[str, Any]) -> Path:
     """Return the folder of the results for some images: one with earlier ones, or a new one."""
-    for number in itertools.count(1):
-        folder = above / short_name(name if number == 1 else f"{name}-{number}", 200)
+    for folder in numbered(above / short_name(name, 200)):
         if not os.path.lexists(folder):
             return folder
         before = _facts_of(folder)

@@ -20,6 +20,7 @@ from convscope.evaluation.map_difference import Scored
 from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.opening import log_seen_again
 from convscope.evaluation.statistics import Groups
+from convscope.paths import numbered
 from convscope.planning.data import load_once
 from convscope.planning.plan import run_config
 from convscope.planning.settle import settle
@@ -39,7 +40,7 @@ from convscope.studies.comparison import (
     pairs_of,
 )
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
-from convscope.studies.folder import as_read_back, look_of, numbered
+from convscope.studies.folder import as_read_back, look_of
 from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import Look
 from convscope.types import PART_NAMES, BoolArray, Dataset

@@ -4,12 +4,12 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
 from convscope.locks import LOCK
+from convscope.paths import numbered
 from convscope.recipe import RANDOM_WEIGHTS, default_settings
 from convscope.records import plain
 from convscope.run import ROOT, Run
@@ -181,13 +181,6 @@ class StudyKind:
     def damaged(self, path: Path) -> RunError:
         """Return the error for a state that makes no sense."""
         return RunError(f"{self.state_file(path)} is damaged; choose another --out")
-
-
-def numbered(usual: Path) -> Iterator[Path]:
-    """Yield a folder, then its name with the number 2 and so on."""
-    yield usual
-    for number in count(2):
-        yield usual.with_name(f"{usual.name}-{number}")
 
 
 def look_of(path: Path, first: Run) -> str:

@@ -1,12 +1,12 @@
 """The page of use: images in, answers out; the export, and the commands that do the same."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from convscope.export import FORMATS
+from convscope.paths import numbered
 from convscope.run import Run
 from convscope.studio import facts
 from convscope.studio.jobs import Job
@@ -317,8 +317,7 @@ def place_words(run: Run, form: str) -> tuple[object, ...]:
     usual = run.exports_dir / f"{run.name}{chosen.suffix}"
     if not chosen.is_folder or not usual.exists():
         return ()
-    numbers = itertools.count(2)
-    places = (usual.with_name(f"{run.name}-{number}{chosen.suffix}") for number in numbers)
+    places = numbered(usual, chosen.suffix)
     return ("--out", next(place for place in places if not place.exists()))
 
 

@@ -1,7 +1,6 @@
 """Copies of classified images, in a folder for each class."""
 
 import hashlib
-import itertools
 import json
 import shutil
 from collections import Counter
@@ -9,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from convscope.errors import ConfigError
-from convscope.paths import short_name
+from convscope.paths import numbered, short_name
 from convscope.progress import Progress
 from convscope.storage import (
     atomic_path,
@@ -127,7 +126,11 @@ class SortedCopies:
         folder = self.folder / kind
         if kind != NONE:
             folder /= self._folders[said.class_name]
-        free = next(each for each in _numbered(folder / said.path.name) if not each.exists())
+        free = next(
+            each
+            for each in numbered(folder / said.path.name, said.path.suffix)
+            if not each.exists()
+        )
         with atomic_path(free) as temporary:
             shutil.copyfile(said.path, temporary)
         self._copied.add(digest)
@@ -150,10 +153,3 @@ class SortedCopies:
 def _digest(file: Path) -> bytes:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").digest()
-
-
-def _numbered(path: Path) -> Iterator[Path]:
-    """Yield a path, then its name with the number 2 and so on."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
