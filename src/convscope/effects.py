@@ -30,7 +30,7 @@ _CONDITIONS = (
         "a pretrained backbone as model",
     ),
     _Condition(
-        ("start",),
+        ("start", "progressive"),
         lambda config, backbone: not backbone,
         "a network that is trained from scratch as model",
     ),
@@ -120,6 +120,11 @@ _CONDITIONS = (
         ("filter.start",),
         lambda config, backbone: config.filter.share < 1,
         "filter.share below 1",
+    ),
+    _Condition(
+        ("progressive.until",),
+        lambda config, backbone: config.progressive.scale < 1,
+        "progressive.scale below 1",
     ),
     _Condition(
         ("split.val_fraction",),

@@ -138,6 +138,21 @@ class FilterSettings(Settings):
     )
 
 
+class ProgressiveSettings(Settings):
+    """Progressive resizing: the first epochs train on smaller images, which take less time."""
+
+    scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="sides of the smaller images, as a share of the network's own size, but at "
+        "least 16 pixels; 1: none are smaller",
+    )
+    until: float = Field(
+        0.5, gt=0, lt=1, description="share of the epochs that train on smaller images first"
+    )
+
+
 class TtaSettings(Settings):
     """Test-time augmentation: evaluate and predict by the mean over views of an image."""
 
@@ -334,6 +349,7 @@ class Recipe(Settings):
     start: StartSettings = StartSettings()
     augment: AugmentSettings = AugmentSettings()
     filter: FilterSettings = FilterSettings()
+    progressive: ProgressiveSettings = ProgressiveSettings()
     tta: TtaSettings = TtaSettings()
     head: HeadSettings = HeadSettings()
     backbone: BackboneSettings = BackboneSettings()

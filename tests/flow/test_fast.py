@@ -172,11 +172,11 @@ def planned(budget, dataset, **given) -> Plan:
 def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, measured):
     asked = []
 
-    def seconds(steps, config, dataset):
+    def speed(steps, config, dataset):
         asked.append(steps.model.name.replace("_", "-"))
-        return 0.5, 1.0
+        return budgets._Speed(0.5, 1.0, 1.0)
 
-    monkeypatch.setattr(budgets, "_seconds_per_epoch", seconds)
+    monkeypatch.setattr(budgets, "_speed", speed)
     dataset = convscope.load("digits", progress=Progress())
     settled = planned(budgets.Budget(minutes, None), dataset)
     assert asked == measured
@@ -200,7 +200,7 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
     ],
 )
 def test_judging_and_a_refit_have_their_share_of_the_minutes(monkeypatch, settings, refit, epochs):
-    monkeypatch.setattr(budgets, "_seconds_per_epoch", lambda *arguments: (1.0, 2.0))
+    monkeypatch.setattr(budgets, "_speed", lambda *_: budgets._Speed(1.0, 1.0, 2.0))
     monkeypatch.setattr(Deadline, "left", lambda self: 60.0)
     dataset = convscope.load("digits", split={"val_fraction": 0.5}, progress=Progress())
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (718, 719, 360)

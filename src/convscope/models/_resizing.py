@@ -5,6 +5,8 @@ that on to all later layers: BatchNorm would then use the statistics of the batc
 own. Nor can its operation (TensorFlow's ScaleAndTranslate) be converted to other engines.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -64,6 +66,23 @@ def with_shortcuts(resizing: keras.Model) -> keras.Model:
 
     resizing.call = call
     return resizing
+
+
+@contextmanager
+def resizing_to(resizing: keras.Model, height: int, width: int) -> Iterator[None]:
+    """Let a resizing model work at another size in what is traced meanwhile.
+
+    Args:
+        resizing: Model from `build_resizing`.
+        height: Number of output rows.
+        width: Number of output columns.
+    """
+    usual = resizing.call
+    resizing.call = lambda images, **context: _resized(images, height, width)
+    try:
+        yield
+    finally:
+        resizing.call = usual
 
 
 def _resized(images: Any, height: int, width: int) -> Any:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,9 +28,13 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
+    from convscope.training.progressive import Size
     from convscope.training.steps import Steps
 
 _STEPS = 4
+_MANY = 100
+"""Epochs of which a mean is taken; a share of them is a whole number, nearly."""
+
 _JUDGING = 0.75
 """Approximate cost of a view of an image, relative to training on it: forward in float32, against
 forward and backward in bfloat16. A high rather than a low estimate."""
@@ -148,6 +153,7 @@ def choose(
     from convscope.training.fit import compile_model
     from convscope.training.pace import Deadline, Pace
     from convscope.training.passes import steps_on_one_device
+    from convscope.training.progressive import relative_times
 
     config, dataset = wish.config, wish.dataset
     deadline = Deadline(math.inf if budget.minutes is None else budget.minutes * 60)
@@ -155,9 +161,9 @@ def choose(
     if budget.target is not None:
         curves = contenders(curves, budget.target / 100)
     n_images = len(dataset.train)
-    speeds: dict[str, float] = {}
-    compiling: dict[str, float] = {}
+    speeds: dict[str, _Speed] = {}
     measured: dict[str, Steps] = {}
+    per_epoch: dict[str, float] = {}  # on average: of some epochs, images are smaller or fewer
     quickest = 0.0  # seconds per multiply-add in each image of an epoch
     with progress.task("Measuring speed", len(curves), "networks") as step:
         for name, curve in curves.items():
@@ -165,9 +171,9 @@ def choose(
             # comes later in the curves is quicker, and one with more arithmetic is hardly ever
             # twice as fast at it.
             fewest = least_epochs(curve, n_images)
-            if speeds and fewest * max(speeds.values()) > deadline.left():
-                break
             of_it = with_model(name)
+            if speeds and fewest * max(per_epoch.values()) > deadline.left():
+                break
             network = new_network(of_it, dataset)
             # Leaves no trace in the names of later layers. Not once it is compiled: Keras would
             # discard what TensorFlow prepared for it.
@@ -177,32 +183,34 @@ def choose(
                 break
             compile_model(network, of_it, n_images)
             measured[name] = steps_on_one_device(network)
-            speeds[name], compiling[name] = _seconds_per_epoch(measured[name], of_it, dataset)
-            quickest = speeds[name] / work
-            step(1, f"{name}: {speeds[name]:.1f} s an epoch")
+            speeds[name] = speed = _speed(measured[name], of_it, dataset)
+            quickest = speed.epoch_s / work
+            times = relative_times(of_it, _MANY, speed.of_smaller)
+            per_epoch[name] = speed.epoch_s * statistics.mean(times)
+            step(1, f"{name}: {per_epoch[name]:.1f} s an epoch")
     curves = {name: curves[name] for name in speeds}
     judged = [part for part in (dataset.val, dataset.test) if part is not None]
     tta = config.tta
     views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
-    # Both counted in epochs of all images; an average epoch may hold only part of them.
+    # Both counted in epochs of all images at full size.
     judging = _JUDGING * views * sum(map(len, judged)) / n_images
     choosing = _JUDGING if config.filter.share < 1 else 0
     # Once more on all but the test images, if that was asked for.
     again = 0.0 if dataset.val is None or not config.refit else 1 + len(dataset.val) / n_images
-    part = config.filter.start + (1 - config.filter.start) * config.filter.share
-    part *= 1 + again
-    per_epoch = {name: part * seconds for name, seconds in speeds.items()}
+    per_epoch = {name: seconds * (1 + again) for name, seconds in per_epoch.items()}
     pace = None
     if budget.target is not None:
         effort = effort_for_accuracy(curves, per_epoch, n_images, budget.target / 100)
     else:
         left = deadline.left() - 2 * _WRITING
-        extra = (judging + choosing * (1 + again)) / part
-        left -= max(compiling.values()) if again else 0
-        effort = effort_for_time(curves, per_epoch, n_images, left, overhead_epochs=extra)
-        overhead_s = judging * speeds[effort.model] + _WRITING
-        overhead_s += compiling[effort.model] if again else 0
-        pace = Pace(deadline, effort.most_epochs, overhead_s, again)
+        left -= max(speed.compiling_s for speed in speeds.values()) if again else 0
+        extra = judging + choosing * (1 + again)
+        extra_s = {name: extra * speed.epoch_s for name, speed in speeds.items()}
+        effort = effort_for_time(curves, per_epoch, n_images, left, overhead_s=extra_s)
+        speed = speeds[effort.model]
+        overhead_s = judging * speed.epoch_s + _WRITING
+        overhead_s += speed.compiling_s if again else 0
+        pace = Pace(deadline, effort.most_epochs, overhead_s, again, speed.of_smaller)
     known = "less training than any that was measured"
     if effort.accuracy is not None:
         known = f"as much training reached {effort.accuracy:.1%} on CIFAR-10 on average"
@@ -247,25 +255,46 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     return {model: curves[model]}
 
 
-def _seconds_per_epoch(steps: "Steps", config: RunConfig, dataset: Dataset) -> tuple[float, float]:
-    """Return the seconds per epoch of a new network, and those of its compiling.
+class _Speed(NamedTuple):
+    """Speed of a network.
 
-    Its weights are unchanged.
+    Attributes:
+        epoch_s: Seconds per epoch at full size.
+        of_smaller: Time of a step on smaller images, relative to one at full size.
+        compiling_s: Seconds of compiling.
     """
+
+    epoch_s: float
+    of_smaller: float
+    compiling_s: float
+
+
+def _speed(steps: "Steps", config: RunConfig, dataset: Dataset) -> _Speed:
+    """Measure the speed of a new network, whose weights are unchanged by it."""
     from convscope.training.augment import augmented
     from convscope.training.fit import training_batches
     from convscope.training.passes import train_epoch
+    from convscope.training.progressive import smaller_size
     from convscope.training.snapshot import set_state, state_of
 
     n_classes = len(dataset.class_names)
     train = dataset.train.select(np.arange(min(len(dataset.train), _STEPS * config.batch_size)))
     new = state_of(steps.model)
     examples = augmented(train, config.augment, config.seed)
-    took = []
-    for epoch in range(2):  # the first one compiles
-        start = time.perf_counter()
-        train_epoch(steps, training_batches(config, examples, n_classes, epoch))
-        took.append(time.perf_counter() - start)
+
+    def seconds_at(size: "Size | None") -> tuple[float, float]:
+        took = []
+        for epoch in range(2):  # the first one compiles
+            start = time.perf_counter()
+            batches = training_batches(config, examples, n_classes, epoch)
+            train_epoch(steps, batches, size=size)
+            took.append(time.perf_counter() - start)
+        return took[1], max(0.0, took[0] - took[1])
+
+    seconds, compiling = seconds_at(None)
+    smaller, of_smaller = smaller_size(config.progressive, steps.model), 1.0
+    if smaller is not None:
+        those, more = seconds_at(smaller)
+        of_smaller, compiling = those / seconds, compiling + more
     set_state(steps.model, new)
-    seconds = took[1] / len(train) * len(dataset.train) + _KEEPING
-    return seconds, max(0.0, took[0] - took[1])
+    return _Speed(seconds / len(train) * len(dataset.train) + _KEEPING, of_smaller, compiling)

@@ -38,7 +38,7 @@ def effort_for_time(
     n_images: int,
     seconds: float,
     *,
-    overhead_epochs: float = 0.0,
+    overhead_s: Mapping[str, float] | None = None,
 ) -> Effort:
     """Return the effort with the best accuracy among those that fit into a time.
 
@@ -48,14 +48,15 @@ def effort_for_time(
         n_images: Number of training images; with fewer than CIFAR-10 has, more epochs count as the
             same amount of training.
         seconds: Time limit for everything.
-        overhead_epochs: Time after training, in epochs.
+        overhead_s: Seconds after training by model; None: none.
     """
     efforts: list[tuple[float, Effort]] = []
     short: list[Effort] = []
     for model, curve in curves.items():
         each = seconds_per_epoch[model]
         longest = _epochs(max(curve), n_images)
-        epochs = min(max(1, int(seconds / each - overhead_epochs)), longest)
+        left = seconds - (overhead_s or {}).get(model, 0.0)
+        epochs = min(max(1, int(left / each)), longest)
         if epochs < least_epochs(curve, n_images):
             short.append(Effort(model, epochs, longest, epochs * each, None))
         else:

@@ -30,6 +30,12 @@ from convscope.training.objective import build_state, loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.pace import Pace
 from convscope.training.passes import EpochMetrics, evaluate_epoch, steps_on_one_device, train_epoch
+from convscope.training.progressive import (
+    n_smaller,
+    relative_times,
+    share_of_pixels,
+    smaller_size,
+)
 from convscope.training.results import ONLY_PHASE, add_result, row_of, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
@@ -205,6 +211,10 @@ def fit(
     finish = hard_targets(n_classes) if _softens(config) and not config.multi_label else None
     validation = validation_batches(phase.val, finish, devices)
     steps = _steps(phase)
+    smaller = smaller_size(config.progressive, model)
+    of_smaller = None if pace is None else pace.of_smaller
+    if of_smaller is None:
+        of_smaller = share_of_pixels(model, smaller)
     began, first = time.monotonic(), len(own)
     patience = config.early_stop_patience if phase.n_chosen is None else None
     most = math.inf if phase.n_chosen is None else phase.n_chosen
@@ -219,11 +229,14 @@ def fit(
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
+        size = smaller if epoch < n_smaller(config.progressive, config.epochs) else None
+        if size is not None:
+            label += f" at {size[0]}x{size[1]} pixels"
         batches = training_batches(config, train, n_classes, epoch, hardest, devices)
         with progress.task(label, batches.n_images, "images") as step:
             watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
-            learnt = train_epoch(steps, batches, watch)
+            learnt = train_epoch(steps, batches, watch, size)
             seconds = time.monotonic() - start
             with averages_swapped_in(model):
                 judged = evaluate_epoch(steps, validation)
@@ -241,8 +254,9 @@ def fit(
             # The loss of a batch is from before its step: weights that the last step broke show
             # here first, and must not be kept as a good state.
             _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
-            each = (time.monotonic() - began) / sum(lengths[first : epoch + 1])
-            left = each * sum(lengths[epoch + 1 :])
+            times = relative_times(config, config.epochs, of_smaller, hardest)
+            each = (time.monotonic() - began) / sum(times[first : epoch + 1])
+            left = each * sum(times[epoch + 1 :])
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
 
         best = max((merit(past, config) for past in history), default=-math.inf)
@@ -256,8 +270,10 @@ def fit(
             log_row(row)
         fitting = config.epochs
         if pace is not None:
-            lengths_of = functools.partial(epoch_lengths, config.filter, hardest=hardest)
-            fitting = pace.fitting(len(own), config.epochs, lengths_of)
+            times_of = functools.partial(
+                relative_times, config, of_smaller=of_smaller, hardest=hardest
+            )
+            fitting = pace.fitting(len(own), config.epochs, times_of)
         if fitting != config.epochs:
             progress.say(f"To stay within the time: {fitting} epochs instead of {config.epochs}")
             config = config.model_copy(update={"epochs": fitting})

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from convscope.training.batches import Batches
+from convscope.training.progressive import Size, working_at
 from convscope.training.resident import Resident
-from convscope.training.steps import Step, StepByStep
+from convscope.training.steps import BySize, Step, StepByStep
 
 
 class OnJax(StepByStep):
@@ -25,11 +26,11 @@ class OnJax(StepByStep):
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self._train = self._compiled(model.train_step)
+        self._train = BySize(lambda: self._compiled(model.train_step))
         self._test = self._compiled(model.test_step)
 
     @contextmanager
-    def training(self) -> Iterator[Step]:
+    def training(self, size: Size | None = None) -> Iterator[Step]:
         """Return a step that trains; the model has the new weights when the body has ended."""
         model = self.model
         kept = (
@@ -37,7 +38,7 @@ class OnJax(StepByStep):
             model.non_trainable_variables,
             model.optimizer.variables,
         )
-        with self._stepping(self._train, kept) as step:
+        with working_at(model, size), self._stepping(self._train[size], kept) as step:
             yield step
 
     @contextmanager

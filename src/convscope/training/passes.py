@@ -15,6 +15,7 @@ import numpy as np
 
 from convscope.training.batches import Batches
 from convscope.training.on_jax import OneDevice
+from convscope.training.progressive import Size
 from convscope.training.steps import ByKeras, OnTensorFlow, Step, Steps
 
 
@@ -48,15 +49,18 @@ def steps_on_one_device(model: keras.Model) -> Steps:
     return ByKeras(model)
 
 
-def train_epoch(steps: Steps, batches: Batches, on_batch: OnBatch | None = None) -> EpochMetrics:
+def train_epoch(
+    steps: Steps, batches: Batches, on_batch: OnBatch | None = None, size: Size | None = None
+) -> EpochMetrics:
     """Train a model once on each batch.
 
     Args:
         steps: Steps of the model.
         batches: Batches of the epoch.
         on_batch: Called after each batch.
+        size: Size that the network works at; None: its own.
     """
-    with steps.training() as step:
+    with steps.training(size) as step:
         return _pass(steps, step, batches, on_batch)
 
 

@@ -1,13 +1,14 @@
 """The steps of a compiled model: training or evaluation on one batch."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
 import keras
 
 from convscope.training.batches import Batches
+from convscope.training.progressive import Size, working_at
 
 Step = Callable[[Any, Any, int], tuple[Any, Any]]
 """Takes inputs, labels and the number of images of a batch; returns its loss and accuracy: numbers,
@@ -30,8 +31,12 @@ class Steps(Protocol):
     def placed(self, batches: Batches) -> Batches:
         """Return the same batches, from where these steps read them quickest."""
 
-    def training(self) -> AbstractContextManager[Step]:
-        """Return a step that trains; the model has the new weights when the body has ended."""
+    def training(self, size: Size | None = None) -> AbstractContextManager[Step]:
+        """Return a step that trains; the model has the new weights when the body has ended.
+
+        Args:
+            size: Size that the network works at; None: its own.
+        """
 
     def evaluating(self) -> AbstractContextManager[Step]:
         """Return a step that only evaluates."""
@@ -47,6 +52,23 @@ class StepByStep:
         return batches
 
 
+class BySize(dict[Size | None, Any]):
+    """What is compiled for each size that a network works at, when it is needed.
+
+    Args:
+        compile_step: Function that returns a new step.
+    """
+
+    def __init__(self, compile_step: Callable[[], Any]) -> None:
+        super().__init__()
+        self._compile_step = compile_step
+
+    def __missing__(self, size: Size | None) -> Any:
+        """Return a new step, and keep it."""
+        self[size] = step = self._compile_step()
+        return step
+
+
 class OnTensorFlow(StepByStep):
     """Steps of Keras, each with all that belongs to it in one compiled call.
 
@@ -59,12 +81,14 @@ class OnTensorFlow(StepByStep):
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self._train = _in_one_call(model, model.train_step)
+        self._train = BySize(lambda: _in_one_call(model, model.train_step))
         self._evaluate = _in_one_call(model, model.test_step)
 
-    def training(self) -> AbstractContextManager[Step]:
+    @contextmanager
+    def training(self, size: Size | None = None) -> Iterator[Step]:
         """Return a step that trains."""
-        return nullcontext(self._train)
+        with working_at(self.model, size):
+            yield self._train[size]
 
     def evaluating(self) -> AbstractContextManager[Step]:
         """Return a step that only evaluates."""
@@ -99,9 +123,11 @@ class ByKeras(StepByStep):
     def __init__(self, model: keras.Model) -> None:
         self.model = model
 
-    def training(self) -> AbstractContextManager[Step]:
+    @contextmanager
+    def training(self, size: Size | None = None) -> Iterator[Step]:
         """Return a step that trains."""
-        return nullcontext(partial(self._take, self.model.train_on_batch))
+        with working_at(self.model, size):
+            yield partial(self._take, self.model.train_on_batch)
 
     def evaluating(self) -> AbstractContextManager[Step]:
         """Return a step that only evaluates."""

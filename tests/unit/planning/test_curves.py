@@ -41,7 +41,12 @@ def test_only_networks_that_may_be_the_quickest_are_in_question(accuracy, networ
 
 
 def test_what_comes_after_training_is_taken_off():
-    assert effort_for_time(CURVES, SPEEDS, CURVE_IMAGES, 85, overhead_epochs=1.5).epochs == 7
+    assert (
+        effort_for_time(
+            CURVES, SPEEDS, CURVE_IMAGES, 85, overhead_s={"small": 15, "large": 60}
+        ).epochs
+        == 7
+    )
 
 
 def test_between_two_measurements_accuracy_grows_with_the_logarithm_of_epochs():
@@ -64,7 +69,9 @@ def test_fewer_images_are_seen_more_often():
 
 
 def test_however_short_the_time_there_is_an_epoch():
-    effort = effort_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, overhead_epochs=1)
+    effort = effort_for_time(
+        CURVES, SPEEDS, CURVE_IMAGES, -5, overhead_s={"small": 10, "large": 40}
+    )
     assert effort.epochs == 1
     assert effort.accuracy is None  # nobody knows
     # Of the network that sees most images in that time, wherever it comes.

@@ -8,6 +8,7 @@ import convscope
 from convscope import backend
 from convscope.errors import DivergedError
 from convscope.models import MODELS
+from convscope.models.preprocessing import preprocessing_layers
 from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
 from convscope.run import Run
@@ -387,6 +388,8 @@ def test_fewer_epochs_after_the_fact_begin_the_filter_at_once(data, run):
     run.record(status="training")
 
     class Sudden:
+        of_smaller = None
+
         def fitting(self, done, current, lengths_of):
             lengths.append(lengths_of(current))
             return 6 if done == 4 else current
@@ -399,6 +402,69 @@ def test_fewer_epochs_after_the_fact_begin_the_filter_at_once(data, run):
     assert lengths[0] == [1] * 6 + [0.4] * 6
     assert lengths[-1] == [1] * 4 + [0.4] * 2
     assert 0 <= history[-1]["learning_rate"] < 1e-4
+
+
+def of_any_size(seed=83) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((None, None, 1))
+    x = pixels
+    for layer in preprocessing_layers(InputSpec(24, 24, 1, "unit")):
+        x = layer(x)
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, keras.layers.Dense(10, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_going_on_learns_from_images_of_the_same_size(data, run, tmp_path, monkeypatch, stop):
+    sizes, labels = [], []
+
+    def noting(steps, batches, watch, size):
+        sizes.append(size)
+        return train_epoch(steps, batches, watch, size)
+
+    class Labels(Told):
+        def task(self, label, total, unit):
+            labels.append(label)
+            return super().task(label, total, unit)
+
+    monkeypatch.setattr("convscope.training.fit.train_epoch", noting)
+    config = settings(epochs=5, **{"progressive.scale": 0.75})
+    _, _, straight = start(data, run, config, model=of_any_size(), progress=Labels())
+    assert sizes == [(18, 18), (18, 18), None, None, None]
+    assert labels == [f"epoch {n}/5 at 18x18 pixels" for n in (1, 2)] + [
+        f"epoch {n}/5" for n in (3, 4, 5)
+    ]
+    other = Run.create(tmp_path / "other", "other")
+
+    def die(row):
+        if row["epoch"] == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(data, other, config, model=of_any_size(), log_row=die)
+    del sizes[:]
+    _, _, resumed = start(data, other, config, model=of_any_size(seed=7))
+    assert sizes == [(18, 18), (18, 18), None, None, None][stop:]
+    assert_same(resumed["last.keras"], straight["last.keras"])
+
+
+@pytest.mark.parametrize(("measured", "time"), [(0.7, 0.7), (None, 0.5625)])
+def test_the_time_of_epochs_of_smaller_images_is_the_measured_one(data, run, measured, time):
+    asked = []
+
+    class Asking:
+        of_smaller = measured
+
+        def fitting(self, done, current, lengths_of):
+            asked.append(lengths_of(4))
+            return current
+
+    config = settings(epochs=2, **{"progressive.scale": 0.75})
+    train, val = Examples.of(data.train), Examples.of(data.val)
+    phase = Phase(of_any_size(), train, val, config, Saved())
+    fit(phase, run, log_row=lambda row: None, progress=Progress(), pace=Asking())
+    assert asked == [[time, time, 1, 1]] * 2
 
 
 def in_phases(data, run, epochs=(2, 2), *, model=None, log_row=lambda row: None, **changes):

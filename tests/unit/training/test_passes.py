@@ -144,7 +144,9 @@ def test_so_many_steps_are_handed_over_before_one_is_waited_for(n_ahead):
             return batches
 
         @contextmanager
-        def training(self):
+        def training(self, size):
+            assert size is None
+
             def step(inputs, labels, n_images):
                 handed_over.append(n_images)
                 most.append(len(handed_over) - len(waited))

@@ -1,0 +1,110 @@
+"""Progressive resizing: the first epochs train on smaller images, which take less time.
+
+Coarse shapes are learnt from few pixels; the later epochs add the details. A network that ends in
+global pooling works at any size.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convscope.errors import ConfigError
+from convscope.models.structure import as_functional, image_shape, is_resizing
+from convscope.recipe import ProgressiveSettings, RunConfig
+from convscope.training.filtering import Hardest, epoch_lengths
+
+if TYPE_CHECKING:
+    import keras
+
+_LEAST_SIDE = 16
+"""Least side in pixels: half of what little a smaller image shows would be lost."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+def smaller_size(settings: ProgressiveSettings, model: "keras.Model") -> Size | None:
+    """Return the size of the smaller images; None if no epoch trains on smaller ones.
+
+    Args:
+        settings: Settings of progressive resizing.
+        model: Functional model that resizes images to its own size.
+
+    Raises:
+        ConfigError: If the model works at its own size only.
+    """
+    if settings.scale == 1:
+        return None
+    height, width, channels = image_shape(model)
+    size = _smaller(height, settings.scale), _smaller(width, settings.scale)
+    if size == (height, width):
+        return None
+    try:
+        with working_at(model, size):
+            model(np.zeros((1, height, width, channels), np.uint8), training=False)
+    except Exception as error:  # each backend and each layer raises its own
+        raise ConfigError(
+            f"{model.name} works at {height}x{width} pixels only, so it cannot train on smaller "
+            "images first; use --set progressive.scale=1, or a network that ends in global "
+            "pooling, such as fast-medium"
+        ) from error
+    return size
+
+
+def _smaller(side: int, scale: float) -> int:
+    return min(side, max(_LEAST_SIDE, round(side * scale)))
+
+
+@contextmanager
+def working_at(model: "keras.Model", size: Size | None) -> Iterator[None]:
+    """Let a model work at another size in what is traced, or run uncompiled, meanwhile.
+
+    Args:
+        model: Model that resizes images to its own size.
+        size: Another size; None: its own.
+    """
+    if size is None:
+        yield
+        return
+    from convscope.models._resizing import resizing_to
+
+    (resizing,) = filter(is_resizing, as_functional(model).layers)
+    with resizing_to(resizing, *size):
+        yield
+
+
+def share_of_pixels(model: "keras.Model", size: Size | None) -> float:
+    """Return the number of pixels at a size, relative to those of the model's own; None: 1.
+
+    The time of a step is about proportional to it, a little longer.
+    """
+    if size is None:
+        return 1.0
+    height, width, _ = image_shape(model)
+    return math.prod(size) / (height * width)
+
+
+def n_smaller(settings: ProgressiveSettings, epochs: int) -> int:
+    """Return how many of a run's epochs, the first ones, train on smaller images."""
+    if settings.scale == 1:
+        return 0
+    return math.floor(settings.until * epochs + 1e-9)
+
+
+def relative_times(
+    config: RunConfig, epochs: int, of_smaller: float, hardest: Hardest | None = None
+) -> list[float]:
+    """Return the time of each epoch, relative to one on all images at their full size.
+
+    Args:
+        config: Settings of the run.
+        epochs: Number of its epochs.
+        of_smaller: Time of a step on smaller images, relative to one at full size.
+        hardest: The chosen images, as for `epoch_lengths`.
+    """
+    lengths = epoch_lengths(config.filter, epochs, hardest)
+    smaller = n_smaller(config.progressive, epochs)
+    return [each * (of_smaller if i < smaller else 1) for i, each in enumerate(lengths)]
