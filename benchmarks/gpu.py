@@ -115,11 +115,11 @@ class Trainer:
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        import jax
         import jax.numpy as jnp
 
         from convscope.planning.networks import build_model, input_spec
         from convscope.training.optimizers import build_optimizer
+        from convscope.training.progressive import n_smaller, smaller_size
         from convscope.training.schedules import build_schedule
         from convscope.training.start import start_weights
 
@@ -150,12 +150,10 @@ class Trainer:
         )
         self._state(config.seed)
         start = time.perf_counter()
-        state = self._state(config.seed)
-        self._epoch = (
-            jax.jit(self._trace_epoch, donate_argnums=0)
-            .lower(state, self._data, *self._draws(0, 0))
-            .compile()
-        )
+        smaller = smaller_size(config.progressive, self._model)
+        self._n_smaller = n_smaller(config.progressive, config.epochs) if smaller else 0
+        self._epoch = self._compiled(None)
+        self._smaller_epoch = self._compiled(smaller) if self._n_smaller else self._epoch
         self.compiling = time.perf_counter() - start
 
     def run(self, seed: int) -> tuple[Any, float]:
@@ -165,7 +163,8 @@ class Trainer:
         state = jax.block_until_ready(self._state(seed))
         start = time.perf_counter()
         for epoch in range(self._config.epochs):
-            state = self._epoch(state, self._data, *self._draws(seed, epoch))
+            compiled = self._smaller_epoch if epoch < self._n_smaller else self._epoch
+            state = compiled(state, self._data, *self._draws(seed, epoch))
         jax.block_until_ready(state)
         return state[:2], time.perf_counter() - start
 
@@ -217,6 +216,20 @@ class Trainer:
         order = epoch_order(len(self._train), seed, epoch)[: self._steps * self._config.batch_size]
         places = order.reshape(self._steps, -1).astype(np.int32)
         return places, view.flipped, view.shift, view.corner
+
+    def _compiled(self, size: tuple[int, int] | None) -> Any:
+        """Return an epoch of images of a size, compiled; None: the network's own."""
+        import jax
+
+        from convscope.training.progressive import working_at
+
+        def of_size(*arguments: Any) -> Any:  # a new function, or what was traced is used again
+            return self._trace_epoch(*arguments)
+
+        state = self._state(self._config.seed)
+        with working_at(self._model, size):
+            traced = jax.jit(of_size, donate_argnums=0).lower(state, self._data, *self._draws(0, 0))
+        return traced.compile()
 
     def _trace_epoch(
         self, state: Any, data: Any, order: Any, flipped: Any, shift: Any, corner: Any

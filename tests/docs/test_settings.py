@@ -29,6 +29,7 @@ TITLES = {
     "start": "Initial weights",
     "augment": "Augmentation of training images",
     "filter": "Data filtering",
+    "progressive": "Progressive resizing",
     "tta": "Test-time augmentation",
     "head": "Head on a backbone",
     "backbone": "Backbone",
