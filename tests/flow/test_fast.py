@@ -149,9 +149,11 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"image_size": 24}])  # 24: smaller images first
+def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch, changes):
     monkeypatch.setattr(Pace, "fitting", lambda self, done, current, lengths_of: current)
-    planned = aimed(tmp_path / "run", minutes=0.1, model="fast-small")
+    settings = {"progressive.scale": 0.75}
+    planned = aimed(tmp_path / "run", minutes=0.1, model="fast-small", settings=settings, **changes)
     again = convscope.train(config=planned.config_file, out=tmp_path / "again", progress=Progress())
     assert_same(again, planned)
 
@@ -208,6 +210,19 @@ def test_judging_and_a_refit_have_their_share_of_the_minutes(monkeypatch, settin
     wish = {"model": "fast-small", "refit": refit, **tta}
     settled = planned(budgets.Budget(1.0, None), dataset, **wish)
     assert settled.config.epochs == epochs
+
+
+def test_the_time_of_a_plan_is_that_of_both_sizes(monkeypatch):
+    monkeypatch.setattr(budgets, "_speed", lambda *_: budgets._Speed(1.0, 0.6, 0.0))
+    monkeypatch.setattr(Deadline, "left", lambda self: 60.0)
+    dataset = convscope.load("digits", progress=Progress())
+    wish = {"model": "fast-small", "tta.mirror": False, "tta.shift": 0}
+    settled = planned(budgets.Budget(1.0, None), dataset, **wish, **{"progressive.scale": 0.75})
+    # 0.8 s are for files, and 288 and 360 images are judged beside 1,149 to learn from. Half of
+    # the epochs take 0.6 s, the others one.
+    epochs = int((60 - 0.8 - 0.75 * (288 + 360) / 1149) / 0.8)
+    assert settled.config.epochs == epochs == 73
+    assert settled.pace.of_smaller == 0.6
 
 
 @pytest.mark.parametrize(
