@@ -106,6 +106,15 @@ def test_a_network_that_cannot_be_whitened_is_refused_in_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_of_one_size_cannot_train_on_smaller_images_first(tmp_path):
+    one_size = {"model": "cnn-functional", "image_size": 24}
+    options = {"settings": {"progressive.scale": 0.75, "start.whiten": False}}
+    with pytest.raises(ConfigError, match="works at 24x24 pixels only") as caught:
+        train(tmp_path / "run", {**FAST, **one_size, **options})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def aimed(out, **changes) -> Run:
     usual = {"out": out, "data": "digits", "progress": Progress()}
     return convscope.train(**{**usual, **changes})

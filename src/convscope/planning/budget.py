@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _STEPS = 4
 _MANY = 100
-"""Epochs of which a mean is taken; a share of them is a whole number, nearly."""
+"""Epochs over which the time of an epoch is averaged."""
 
 _JUDGING = 0.75
 """Approximate cost of a view of an image, relative to training on it: forward in float32, against
@@ -171,9 +171,9 @@ def choose(
             # comes later in the curves is quicker, and one with more arithmetic is hardly ever
             # twice as fast at it.
             fewest = least_epochs(curve, n_images)
-            of_it = with_model(name)
             if speeds and fewest * max(per_epoch.values()) > deadline.left():
                 break
+            of_it = with_model(name)
             network = new_network(of_it, dataset)
             # Leaves no trace in the names of later layers. Not once it is compiled: Keras would
             # discard what TensorFlow prepared for it.

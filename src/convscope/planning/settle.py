@@ -336,11 +336,13 @@ def _try_building(plan: Plan) -> None:
     config = plan.config
     spec, n_classes = input_spec(plan.dataset, config), len(plan.dataset.class_names)
     if not is_backbone(config.model):
+        from convscope.training.progressive import smaller_size
         from convscope.training.start import patch_layer
 
         model = build_model(config, spec, n_classes)
         if config.start.whiten:
             patch_layer(model)
+        smaller_size(config.progressive, model)
         return
     from convscope.models.transfer import build_transfer
 

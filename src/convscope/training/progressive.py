@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
 
 _LEAST_SIDE = 16
-"""Least side in pixels: half of what little a smaller image shows would be lost."""
+"""Least side in pixels; smaller images lose too much."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""
