@@ -228,6 +228,7 @@ PINNED = {
         "schedule": {"name": "linear"},
         "start": {"whiten": True, "dirac": True},
         "augment": {"flip": True, "crop": 2 / 32},
+        "progressive": {"scale": 0.75, "until": 0.5},
         "label_smoothing": 0.2,
         "batch_size": 500,
         "least_steps": 5,
