@@ -4,9 +4,10 @@
 
 JAX only. All images lie on the device as uint8; flips, shifts, squares of Cutout and the order of
 an epoch are drawn by the same functions as in `convscope train` and come as a few integers for each
-image, applied on the device. An epoch is one compiled call that scans over its batches. Compiling
-is timed apart and happens once; each run then starts from new weights, and its time is all of its
-epochs, up to the last weight. Whitened patches are set before, once: they depend on the data only.
+image, applied on the device. An epoch is one compiled call that scans over its batches, with
+another for epochs of smaller images. Compiling is timed apart and happens once; each run then
+starts from new weights, and its time is all of its epochs, up to the last weight. Whitened patches
+are set before, once: they depend on the data only.
 The last partial batch of an epoch is left away. Accuracy is of the mean over views of an image,
 judged once in each run, after its last epoch: on test images, or with `--on val --val-fraction
 0.2`, for choosing settings, on validation images.

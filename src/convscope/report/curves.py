@@ -1,8 +1,8 @@
 """Picture of the loss and accuracy by epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convscope.report.figures import (
     FAINT,
@@ -19,6 +19,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LINES = (("", TRAIN_COLOUR), ("val_", VAL_COLOUR))
+
+
+class SmallerImages(NamedTuple):
+    """The first epochs of a run, if they trained on smaller images.
+
+    Attributes:
+        n_epochs: Number of these epochs.
+        size: Height and width of the images in words ("24x24 pixels").
+    """
+
+    n_epochs: int
+    size: str
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "SmallerImages | None":
+        """Return what a run's `run.json` says; None if there were none, or it is not legible."""
+        try:
+            height, width = map(int, state["smaller_images"]["size"])
+            return cls(int(state["smaller_images"]["epochs"]), f"{height}x{width} pixels")
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,7 @@ def curves_figure(
     *,
     stacked: bool = False,
     multi_label: bool = False,
+    smaller: SmallerImages | None = None,
     words: CurveWords = ENGLISH,
 ) -> "Figure":
     """Return training and validation loss and accuracy by epoch; of a single one, as bars.
@@ -59,6 +81,7 @@ def curves_figure(
         stacked: Whether to put one below the other, for narrow pages.
         multi_label: Whether an image may have any number of classes: the share of right decisions
             takes the place of accuracy, and the best epoch is that of the lowest loss.
+        smaller: Epochs of smaller images, which are shaded.
         words: Words in the picture.
     """
     figure = new_figure(*((6.4, 6.4) if stacked else (10, 4)))
@@ -82,6 +105,12 @@ def curves_figure(
         else:
             _mark_best(panes[1], history, words)
         label_in_percent(panes[1].yaxis)
+        if smaller is not None:
+            for axes in panes:
+                axes.axvspan(0.5, smaller.n_epochs + 0.5, color=FAINT, alpha=0.12, linewidth=0)
+            # The title that no mark needs.
+            free = panes[1] if multi_label else panes[0]
+            free.set_title(f"shaded: at {smaller.size}", loc="right", fontsize=9, color=FAINT)
     return figure
 
 

@@ -23,7 +23,7 @@ from convscope.evaluation.selective import coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
 from convscope.recipe import RunConfig, flat
 from convscope.report import multi_label, two_classes
-from convscope.report.curves import curves_figure
+from convscope.report.curves import SmallerImages, curves_figure
 from convscope.report.figures import (
     FAINT,
     MOST_NUMBERED,
@@ -90,6 +90,7 @@ class RunFacts:
         thresholds: Threshold of each class, where an image may have any number of classes.
         opened: Whether its test images were ever opened, be it for earlier weights.
         rolled_back: Whether fine-tuning was undone.
+        smaller: Epochs that trained on smaller images.
     """
 
     name: str
@@ -116,6 +117,7 @@ class RunFacts:
     thresholds: Sequence[float] = ()
     opened: bool = False
     rolled_back: bool = False
+    smaller: SmallerImages | None = None
 
     @property
     def judged(self) -> str:
@@ -278,7 +280,7 @@ def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
 def _learning(facts: RunFacts) -> list[Block]:
     rows = facts.history
     if facts.multi_label:
-        return [_learning_of_several(rows)]
+        return [_learning_of_several(rows, facts.smaller)]
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
     last = rows[-1]
     if len(rows) == 1:
@@ -294,15 +296,22 @@ def _learning(facts: RunFacts) -> list[Block]:
     if at_end != highest:
         caption += f"; {at_end} at the end"
     picture = svg_picture(
-        curves_figure(rows, stacked=True),
+        curves_figure(rows, stacked=True, smaller=facts.smaller),
         alt=f"Loss and accuracy by epoch: training accuracy {last['accuracy']:.1%} and validation "
         f"accuracy {last['val_accuracy']:.1%} after {counted(len(rows), 'epoch')}.",
-        caption=f"{caption}.",
+        caption=f"{caption}.{_on_smaller(facts.smaller)}",
     )
     return [picture]
 
 
-def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
+def _on_smaller(smaller: SmallerImages | None) -> str:
+    if smaller is None:
+        return ""
+    epochs = "first epoch" if smaller.n_epochs == 1 else f"first {smaller.n_epochs} epochs"
+    return f" The {epochs} (shaded) trained on images of {smaller.size}, to save time."
+
+
+def _learning_of_several(rows: Sequence[dict[str, Any]], smaller: SmallerImages | None) -> Picture:
     best, last = min(rows, key=lambda row: float(row["val_loss"])), rows[-1]
     lowest, at_end = (f"{row['val_loss']:.3f}" for row in (best, last))
     caption = f"Validation loss reaches its lowest after epoch {int(best['epoch'])}: {lowest}"
@@ -316,9 +325,9 @@ def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
         caption = f"Validation loss {last['val_loss']:.3f}, training loss {last['loss']:.3f}"
         alt = f"Loss and right decisions. {caption}."
     return svg_picture(
-        curves_figure(rows, stacked=True, multi_label=True),
+        curves_figure(rows, stacked=True, multi_label=True, smaller=smaller),
         alt=alt,
-        caption=f"{caption}.",
+        caption=f"{caption}.{_on_smaller(smaller)}",
         legend="A decision is whether an image has a class, here from a probability of 0.5 on.",
     )
 

@@ -267,6 +267,8 @@ def fit(
                 phase.save_weights(weights, run.weights("best"))
             save_snapshot(model, history, run.snapshot_file, hardest)
             add_result(history, run.results_file)
+            if size is not None:
+                run.record(smaller_images={"size": size, "epochs": earlier + epoch + 1})
             log_row(row)
         fitting = config.epochs
         if pace is not None:

@@ -13,7 +13,7 @@ from PIL import Image
 from convscope.errors import StorageError
 from convscope.evaluation.selective import Selection
 from convscope.report import figures
-from convscope.report.curves import curves_figure
+from convscope.report.curves import SmallerImages, curves_figure
 from convscope.report.figures import (
     TRAIN_COLOUR,
     VAL_COLOUR,
@@ -199,6 +199,39 @@ def test_the_name_at_the_end_of_a_line_is_not_on_the_axis():
     axes = figure.axes[0]
     axis = axes.get_window_extent().y0
     assert all(each.get_window_extent().y0 > axis for each in axes.texts)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_epochs_of_smaller_images_are_shaded(multi_label):
+    smaller = SmallerImages(2, "24x18 pixels")
+    for stacked in (False, True):
+        figure = curves_figure(
+            history(5), stacked=stacked, multi_label=multi_label, smaller=smaller
+        )
+        assert [
+            (patch.get_x(), patch.get_x() + patch.get_width())
+            for axes in figure.axes
+            for patch in axes.patches
+        ] == [(0.5, 2.5)] * 2
+        titles = [axes.get_title(loc="right") for axes in figure.axes]
+        assert "shaded: at 24x18 pixels" in titles
+        assert sum("best val" in title or "lowest val" in title for title in titles) == 1
+    assert not any(axes.patches for axes in curves_figure(history(5)).axes)
+
+
+@pytest.mark.parametrize(
+    ("state", "smaller"),
+    [
+        ({"smaller_images": {"size": [24, 18], "epochs": 2}}, SmallerImages(2, "24x18 pixels")),
+        ({}, None),
+        ({"smaller_images": None}, None),
+        ({"smaller_images": {"size": [24], "epochs": 2}}, None),
+        ({"smaller_images": {"size": [24, "<b>"], "epochs": 2}}, None),
+        ({"smaller_images": {"size": [24, 18]}}, None),
+    ],
+)
+def test_what_a_run_says_of_smaller_images_is_read_or_left(state, smaller):
+    assert SmallerImages.of(state) == smaller
 
 
 def test_colours_are_not_mixed_up(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from convscope.recipe import Recipe, resolve
 from convscope.report import run_page
+from convscope.report.curves import SmallerImages
 from convscope.types import Predictions
 
 
@@ -25,16 +26,20 @@ def test_an_accuracy_that_stays_at_its_highest_ends_there(accuracies, caption):
         {"epoch": k, "loss": 1.0, "val_loss": 1.0, "accuracy": each, "val_accuracy": each}
         for k, each in enumerate(accuracies, 1)
     ]
-    facts = SimpleNamespace(history=rows, multi_label=False)
+    facts = SimpleNamespace(history=rows, multi_label=False, smaller=None)
     (picture,) = run_page._learning(facts)
     assert picture.caption == caption
+    facts.smaller = SmallerImages(2, "24x18 pixels")
+    (picture,) = run_page._learning(facts)
+    said = "The first 2 epochs (shaded) trained on images of 24x18 pixels, to save time."
+    assert picture.caption == f"{caption} {said}"
 
 
 def test_a_head_that_is_fitted_at_once_has_no_epochs():
     row = {"epoch": 1, "loss": 0.1, "val_loss": 0.2, "accuracy": 0.99, "val_accuracy": 0.933}
-    (one,) = run_page._learning(SimpleNamespace(history=[row], multi_label=False))
+    (one,) = run_page._learning(SimpleNamespace(history=[row], multi_label=False, smaller=None))
     assert one.caption == "Validation accuracy 93.3%, training accuracy 99.0%."
-    (several,) = run_page._learning(SimpleNamespace(history=[row], multi_label=True))
+    (several,) = run_page._learning(SimpleNamespace(history=[row], multi_label=True, smaller=None))
     assert several.caption == "Validation loss 0.200, training loss 0.100."
     assert "epoch" not in one.alt + several.alt
 

@@ -447,6 +447,8 @@ def test_going_on_learns_from_images_of_the_same_size(data, run, tmp_path, monke
     _, _, resumed = start(data, other, config, model=of_any_size(seed=7))
     assert sizes == [(18, 18), (18, 18), None, None, None][stop:]
     assert_same(resumed["last.keras"], straight["last.keras"])
+    for each in (run, other):
+        assert each.state["smaller_images"] == {"size": [18, 18], "epochs": 2}
 
 
 @pytest.mark.parametrize(("measured", "time"), [(0.7, 0.7), (None, 0.5625)])
