@@ -2,15 +2,14 @@
 
     python benchmarks/gpu.py --model fast-medium --epochs 10 --runs 20 --out gpu.json
 
-JAX only. All images lie on the device as uint8; flips, shifts, squares of Cutout and the order of
-an epoch are drawn by the same functions as in `convscope train` and come as a few integers for each
-image, applied on the device. An epoch is one compiled call that scans over its batches, with
-another for epochs of smaller images. Compiling is timed apart and happens once; each run then
+JAX only. All images lie on the device as uint8; flips, turns, shifts, squares of Cutout and the
+order of an epoch are drawn by the same functions as in `convscope train` and come as a few integers
+for each image, applied on the device. An epoch is one compiled call that scans over its batches,
+with another for epochs of smaller images. Compiling is timed apart and happens once; each run then
 starts from new weights, and its time is all of its epochs, up to the last weight. Whitened patches
-are set before, once: they depend on the data only.
-The last partial batch of an epoch is left away. Accuracy is of the mean over views of an image,
-judged once in each run, after its last epoch: on test images, or with `--on val --val-fraction
-0.2`, for choosing settings, on validation images.
+are set before, once: they depend on the data only. The last partial batch of an epoch is left away.
+Accuracy is of the mean over views of an image, judged once in each run, after its last epoch: on
+test images, or with `--on val --val-fraction 0.2`, for choosing settings, on validation images.
 
 Prints each run, then mean and standard deviation. Without a GPU it says so and ends, so that one
 command runs all benchmarks anywhere; with `--cpu` it trains all the same, so slowly that a
@@ -208,15 +207,15 @@ class Trainer:
             )
         )  # type: ignore[return-value]
 
-    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any, Any, Any]:
-        """Return order, flips, shifts and squares of an epoch, as `convscope train` draws them."""
+    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any, Any, Any, Any]:
+        """Return order, flips, turns, shifts and squares, as `convscope train` draws them."""
         from convscope.training.augment import AugmentedView
         from convscope.training.batches import epoch_order
 
         view = AugmentedView(self._train.images, self._config.augment, seed, epoch)
         order = epoch_order(len(self._train), seed, epoch)[: self._steps * self._config.batch_size]
         places = order.reshape(self._steps, -1).astype(np.int32)
-        return places, view.flipped, view.shift, view.corner
+        return places, view.flipped, view.turns, view.shift, view.corner
 
     def _compiled(self, size: tuple[int, int] | None) -> Any:
         """Return an epoch of images of a size, compiled; None: the network's own."""
@@ -233,7 +232,7 @@ class Trainer:
         return traced.compile()
 
     def _trace_epoch(
-        self, state: Any, data: Any, order: Any, flipped: Any, shift: Any, corner: Any
+        self, state: Any, data: Any, order: Any, flipped: Any, turns: Any, shift: Any, corner: Any
     ) -> Any:
         import jax
         import jax.numpy as jnp
@@ -244,11 +243,12 @@ class Trainer:
         pixels, labels = data
         soft = self._config.label_smoothing
         targets = jnp.eye(self._n_classes) * (1 - soft) + soft / self._n_classes
-        sizes = AugmentedView(self._train.images[:1], self._config.augment, 0, 0)
+        view = AugmentedView(self._train.images[:1], self._config.augment, 0, 0)
+        sizes = {"turn": view.settings.turn, "reach": view.reach, "hole": view.hole}
 
         def varied(places: Any) -> Any:
-            drawn = (flipped[places], shift[places], corner[places])
-            return changed_images(pixels, places, *drawn, reach=sizes.reach, hole=sizes.hole)
+            drawn = (flipped[places], turns[places], shift[places], corner[places])
+            return changed_images(pixels, places, *drawn, **sizes)
 
         def loss(trainable: Any, fixed: Any, images: Any, wanted: Any) -> Any:
             probs, fixed = self._model.stateless_call(trainable, fixed, images, training=True)

@@ -99,7 +99,7 @@ _CONDITIONS = (
     _Condition(
         ("backbone.views",),
         lambda config, backbone: config.augment.varies,
-        "augment.flip, augment.crop, augment.cutout or augment.randaugment",
+        "augment.flip, augment.turn, augment.crop, augment.cutout or augment.randaugment",
     ),
     _Condition(
         ("backbone.views",),

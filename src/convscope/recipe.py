@@ -95,6 +95,11 @@ class AugmentSettings(Settings):
     """Augmentation of training images; validation and test images never change."""
 
     flip: bool = Field(False, description="mirror each image left to right in every second epoch")
+    turn: bool = Field(
+        False,
+        description="turn each image by quarters of a circle, another way in each epoch; for "
+        "square images without an upright direction",
+    )
     crop: float = Field(
         0.0,
         ge=0,
@@ -121,7 +126,7 @@ class AugmentSettings(Settings):
     @property
     def varies(self) -> bool:
         """Whether each epoch has its own version of an image, before images are mixed."""
-        return bool(self.flip or self.crop or self.cutout or self.randaugment)
+        return bool(self.flip or self.turn or self.crop or self.cutout or self.randaugment)
 
 
 class FilterSettings(Settings):

@@ -25,6 +25,7 @@ TUNED = {"backbone.cut": "before-last"}
         ("augment.cutmix", 1.0, TUNED, True),
         ("filter.start", 0.3, {"filter.share": 0.7}, False),
         ("backbone.views", 2, {"augment.flip": True}, True),
+        ("backbone.views", 2, {"augment.turn": True}, True),
         ("backbone.views", 2, {"augment.crop": 0.1}, True),
         ("backbone.views", 2, {"augment.randaugment": 2}, True),
         ("backbone.views", 2, {"augment.cutout": 0.3}, True),

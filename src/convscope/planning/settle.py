@@ -42,6 +42,7 @@ from convscope.recipes import (
     settings_of_model,
     usual_model,
 )
+from convscope.training.augment import require_turnable
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def settle(
     # In a file of a run they were named by nobody.
     require_drawn(dataset, request.given)
     config = settle_labels(request, config, dataset)
+    require_turnable(config.augment, *dataset.image_shape[:2])
     config = settle_batches(request, config, len(dataset.train), progress)
     config, weights = _locate_weights(config, progress)
     if "backbone.views" not in request.chosen:

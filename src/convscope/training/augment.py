@@ -1,4 +1,4 @@
-"""Data augmentation: flips, shifts and Cutout of pixels, Keras' RandAugment, MixUp and CutMix.
+"""Data augmentation: flips, turns, shifts and Cutout of pixels, Keras' RandAugment, MixUp, CutMix.
 
 Everything here is a pure function of a seed, the number of a view or epoch, and the position of the
 image or batch, so that a cached or interrupted result is the same when it is made again.
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.backend import uncompiled
+from convscope.datasets.checks.orientation import MIRRORED, turn
+from convscope.errors import ConfigError
 from convscope.recipe import AugmentSettings
 from convscope.training.batches import Examples, Finish
 from convscope.types import (
@@ -25,21 +27,27 @@ from convscope.types import (
 _OF_FLIPS = 2**32 - 1
 """Number of no view, so that flips are independent of what a view draws."""
 
+_OF_TURNS = 2**32 - 2
+"""The same for turns."""
+
 
 class AugmentedView:
-    """One augmented version of each image: flipped, shifted, partly blanked, recoloured.
+    """One augmented version of each image: flipped, turned, shifted, partly blanked, recoloured.
 
     Flips alternate: an image that is mirrored in one view is not mirrored in the next, so two views
     hold each image both ways round equally often (Jordan, "94% on CIFAR-10 in
     3.29 Seconds on a Single GPU", 2024).
 
+    Turns go round: four views, counted from a multiple of four, hold each image in all four ways,
+    and with flips eight views in all eight orientations.
+
     Cutout (DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
     Cutout", 2017) blanks a square with the image's mean colour; as in Jordan's airbench96, all of
     it lies inside of the image.
 
-    Flips, shifts and squares of an image depend on its position alone. RandAugment transforms all
-    images of one request alike (one by one it would take fifty times as long), so its choice
-    depends on the first of them.
+    Flips, turns, shifts and squares of an image depend on its position alone. RandAugment
+    transforms all images of one request alike (one by one it would take fifty times as long), so
+    its choice depends on the first of them.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
@@ -51,20 +59,31 @@ class AugmentedView:
         images: The images before the changes.
         settings: Kinds and strengths of augmentation.
         flipped: Shape (n_images,), bool.
+        turns: Shape (n_images,): quarters of a circle to the left, in [0, 4), after the flip.
         shift: Shape (n_images, 2): rows and columns by which the frame moves.
         reach: Largest shift in rows and in columns.
         hole: Height and width of the blanked rectangle, in pixels; 0 and 0: none.
         corner: Shape (n_images, 2): row and column of its upper left pixel in each image.
+
+    Raises:
+        ConfigError: If images are to be turned and are not square.
     """
 
     def __init__(self, images: Images, settings: AugmentSettings, seed: int, view: int) -> None:
         n_images, height, width = images.shape[:3]
+        require_turnable(settings, height, width)
         self.images = images
         self.settings = settings
         self._seed = [seed, view]
         # By the seed alone the numbers would be those of the shifts in view 0.
         first = np.random.default_rng([seed, _OF_FLIPS]).integers(0, 2, n_images)
         self.flipped = ((first + view) % 2).astype(bool) & settings.flip
+        self.turns = np.zeros(n_images, np.int64)
+        if settings.turn:
+            start = np.random.default_rng([seed, _OF_TURNS]).integers(0, 4, (n_images,))
+            # A step more after four views: otherwise an image that is mirrored, as it is in every
+            # second view, would be seen in two of its four ways only.
+            self.turns = (start + view + view // 4) % 4
         rng = np.random.default_rng(self._seed)
         self.reach = (round(settings.crop * height), round(settings.crop * width))
         self.shift = np.stack([rng.integers(-n, n + 1, n_images) for n in self.reach], axis=1)
@@ -86,6 +105,9 @@ class AugmentedView:
         images: UInt8Array = np.array(self.images[key])
         flipped = self.flipped[key]
         images[flipped] = images[flipped, :, ::-1]
+        turns = self.turns[key]
+        for quarters in set(turns.tolist()) - {0}:
+            images[turns == quarters] = _oriented(images[turns == quarters], quarters)
         if any(self.reach):
             images = _shifted(images, self.shift[key], self.reach)
         if all(self.hole):
@@ -96,23 +118,53 @@ class AugmentedView:
         return images
 
 
-class MirroredImages:
-    """All images mirrored, read on access.
+class OrientedImages:
+    """All images in another orientation, read on access.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
+        way: Orientation in [0, 8), as `datasets.checks.orientation` counts them.
     """
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, way: int) -> None:
         self._images = images
+        self._way = way
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, key: Any) -> UInt8Array:
-        """Return the mirrored images at an index array or slice."""
-        mirrored: UInt8Array = np.asarray(self._images[key])[:, :, ::-1]
-        return mirrored
+        """Return the images at an index array or slice, in that orientation."""
+        return _oriented(np.asarray(self._images[key]), self._way)
+
+
+def orientations(settings: AugmentSettings) -> list[int]:
+    """Return the orientations that flips and turns make, that of the image itself first.
+
+    Examples:
+        >>> orientations(AugmentSettings(flip=True)), orientations(AugmentSettings(turn=True))
+        ([0, 4], [0, 1, 2, 3])
+    """
+    turns = range(4 if settings.turn else 1)
+    return [start + way for start in ((0, MIRRORED) if settings.flip else (0,)) for way in turns]
+
+
+def require_turnable(settings: AugmentSettings, height: int, width: int) -> None:
+    """Refuse to turn images by a quarter of a circle that would have other sides then.
+
+    Args:
+        settings: Kinds of augmentation.
+        height: Rows of the images.
+        width: Columns of the images.
+
+    Raises:
+        ConfigError: If they are to be turned and are not square.
+    """
+    if settings.turn and height != width:
+        raise ConfigError(
+            f"augment.turn needs square images, and these are {width} x {height}; --image-size "
+            f"{min(height, width)} makes images of a folder square, or leave augment.turn at false"
+        )
 
 
 def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
@@ -184,6 +236,11 @@ def hard_targets(n_classes: int) -> Finish:
     """Return a function that one-hot encodes labels, to evaluate a network trained on soft ones."""
     identity = np.eye(n_classes, dtype=np.float32)
     return lambda inputs, labels, index: (inputs, identity[labels])
+
+
+def _oriented(images: UInt8Array, way: int) -> UInt8Array:
+    # (batch, side, side, channels), to (batch, channels, side, side) and back.
+    return np.moveaxis(turn(np.moveaxis(images, 3, 1), way), 1, 3)
 
 
 def _shifted(

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.classifier.classify import batch_size_for
+from convscope.datasets.checks.orientation import spell_way
 from convscope.datasets.division.draw import Together, keys_of
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import END, START, TransferModel
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
-from convscope.training.augment import AugmentedView, MirroredImages, augmented
+from convscope.training.augment import AugmentedView, OrientedImages, augmented, orientations
 from convscope.training.batches import Examples
 from convscope.training.features import Features, Source, compute_features
 from convscope.types import InputSpec, Split, Stacked
@@ -300,20 +301,12 @@ def _views(train: Split, config: RunConfig) -> list[_Version]:
     plain = _as_it_is(train, "training images")
     if not augment.varies:
         return [plain]
-    only_flips = not augment.model_copy(update={"flip": False}).varies
-    if only_flips and n_views == 2 and config.trains_at_once:
+    only_orients = not augment.model_copy(update={"flip": False, "turn": False}).varies
+    ways = orientations(augment)
+    if only_orients and n_views == len(ways) and config.trains_at_once:
         # All views are learnt from at once: the images as they are, which are mostly in the cache,
-        # and mirrored.
-        mirrored = MirroredImages(train.images)
-        return [
-            plain,
-            _Version(
-                mirrored,
-                f"{key} mirrored",
-                "training images, mirrored",
-                [f"{each} mirrored" for each in _row_keys(train)],
-            ),
-        ]
+        # and in each other orientation.
+        return [plain, *(_oriented(train, key, way) for way in ways[1:])]
     # MixUp and CutMix come later: they mix the outputs.
     done = augment.model_dump(exclude={"mixup", "cutmix"})
     return [
@@ -324,6 +317,16 @@ def _views(train: Split, config: RunConfig) -> list[_Version]:
         )
         for view in range(n_views)
     ]
+
+
+def _oriented(train: Split, key: str, way: int) -> _Version:
+    said = spell_way(way)
+    return _Version(
+        OrientedImages(train.images, way),
+        f"{key} {said}",
+        f"training images, {said}",
+        [f"{each} {said}" for each in _row_keys(train)],
+    )
 
 
 def _stacked(parts: Iterable[Any]) -> Any:

@@ -100,8 +100,9 @@ class _OnDevice:
         if view is None:
             chosen = _taken()(self._inputs, rows)
         else:
-            drawn = (view.flipped[rows], view.shift[rows], view.corner[rows])
-            chosen = _changed()(self._inputs, rows, *drawn, reach=view.reach, hole=view.hole)
+            drawn = (view.flipped[rows], view.turns[rows], view.shift[rows], view.corner[rows])
+            sizes = {"turn": view.settings.turn, "reach": view.reach, "hole": view.hole}
+            chosen = _changed()(self._inputs, rows, *drawn, **sizes)
         return chosen
 
 
@@ -117,20 +118,24 @@ def changed_images(
     images: "jax.Array",
     rows: Any,
     flipped: Any,
+    turns: Any,
     shift: Any,
     corner: Any,
     *,
+    turn: bool,
     reach: tuple[int, int],
     hole: tuple[int, int],
 ) -> "jax.Array":
-    """Return a batch of flipped, shifted and partly blanked images, as `AugmentedView` has them.
+    """Return flipped, turned, shifted and partly blanked images, as `AugmentedView` has them.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8, on the device.
         rows: Shape (batch,), indices of the images to take.
         flipped: Shape (batch,), bool; whether each of them is flipped.
-        shift: Shape (batch, 2), as the other names an attribute of `AugmentedView`.
+        turns: Shape (batch,), as the other names an attribute of `AugmentedView`.
+        shift: Shape (batch, 2).
         corner: Shape (batch, 2).
+        turn: Whether any of them is turned; they are square then.
         reach: Largest shift in rows and in columns.
         hole: Height and width of the blanked rectangle.
 
@@ -144,9 +149,12 @@ def changed_images(
     around = (*((each, each) for each in reach), (0, 0))
     n_pixels = height * width
 
-    def of_one(row: Any, flip: Any, move: Any, at: Any) -> Any:
+    def of_one(row: Any, flip: Any, quarters: Any, move: Any, at: Any) -> Any:
         image = images[row]
         image = jnp.where(flip, image[:, ::-1], image)
+        if turn:
+            image = jnp.where(quarters >= 2, image[::-1, ::-1], image)
+            image = jnp.where(quarters % 2 == 1, jnp.rot90(image), image)
         if any(reach):
             wide = jnp.pad(image, around, mode="symmetric")
             start = (move[0] + reach[0], move[1] + reach[1], 0)
@@ -163,7 +171,7 @@ def changed_images(
             image = jnp.where((in_rows[:, None] & in_columns)[..., None], colour, image)
         return image
 
-    changed: jax.Array = jax.vmap(of_one)(rows, flipped, shift, corner)
+    changed: jax.Array = jax.vmap(of_one)(rows, flipped, turns, shift, corner)
     return changed
 
 
@@ -172,4 +180,4 @@ def _changed() -> Callable[..., Any]:
     """Return `changed_images`, compiled."""
     import jax
 
-    return jax.jit(changed_images, static_argnames=("reach", "hole"))  # type: ignore[no-any-return, unused-ignore]
+    return jax.jit(changed_images, static_argnames=("turn", "reach", "hole"))  # type: ignore[no-any-return, unused-ignore]

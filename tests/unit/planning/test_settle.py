@@ -321,3 +321,11 @@ def test_a_share_of_a_part_that_is_there_counts_only_where_the_user_names_it(dig
     assert settled(digits, {**wish, "split.test_fraction": 0.1}).split.test_fraction == 0.1
     with pytest.raises(ConfigError, match=r"split\.test_fraction has no effect here"):
         settled(own_test, {**wish, "split.test_fraction": 0.1})
+
+
+def test_images_that_are_not_square_are_not_turned_and_that_is_said_before_training(digits):
+    wish = {"data": "digits", "precision": "float32", "augment.turn": True}
+    assert settled(digits, wish).augment.turn
+    train = dataclasses.replace(digits.train, images=digits.train.images[:, :4])
+    with pytest.raises(ConfigError, match=r"needs square images, and these are 8 x 4"):
+        settled(dataclasses.replace(digits, train=train), wish)

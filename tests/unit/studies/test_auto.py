@@ -575,6 +575,7 @@ def test_who_says_that_mirrored_images_keep_their_classes_gets_each_image_both_w
         ({"augment.flip": True, "backbone.views": 4}, True, True),
         ({"augment.flip": False}, None, False),
         ({}, None, True),
+        ({"augment.turn": True}, None, True),
     ],
 )
 def test_a_head_that_learns_each_image_once_learns_it_as_it_is(monkeypatch, given, plain, both):
@@ -594,7 +595,25 @@ def test_a_head_that_learns_each_image_once_learns_it_as_it_is(monkeypatch, give
         Search._plan_of(of, candidates.Candidate("mirrored", "", settings), 0, Progress())
         found = [each.chosen.get("augment.flip") for each in asked]
         assert found == [plain, plain, plain, both]
+        assert not any(each.chosen.get("augment.turn") for each in asked[:3])
         asked.clear()
+
+
+def test_who_has_images_turned_gets_each_in_all_orientations(searched):
+    given = {"augment.turn": True}
+    _, tried, told = searched(GOOD_LARGER, given=given)
+    copies = {"augment.flip": True, "augment.turn": True, "backbone.views": 8}
+    assert copies.items() <= searched.settings["mirrored"].items()
+    assert ("mirrored", 0) in tried
+    assert any("with mirrored and turned ones" in line for line in told)
+    searched(GOOD_LARGER, minutes=60, resumed=True, given=given)
+    assert searched.settings["mirrored"]["model"] == PAIR["model"]
+    # Eight versions take longer than two, and are left out first.
+    searched.feature_seconds = 8.0
+    assert ("mirrored", 0) in searched(CLEAR, minutes=0.44, n_val=8)[1]
+    _, tried, told = searched(CLEAR, minutes=0.441, n_val=8, given=given)
+    assert ("mirrored", 0) not in tried
+    assert any("Not tried, for lack of time" in line and "turned images" in line for line in told)
 
 
 def test_a_candidate_that_fails_is_told_and_the_others_count(searched):

@@ -1,12 +1,14 @@
+import itertools
 import random
 
 import keras
 import numpy as np
 import pytest
 
+from convscope.errors import ConfigError
 from convscope.recipe import AugmentSettings
 from convscope.training import augment
-from convscope.training.augment import AugmentedView, hard_targets, soft_targets
+from convscope.training.augment import AugmentedView, OrientedImages, hard_targets, soft_targets
 from convscope.training.batches import Batches, epoch_order
 from convscope.training.objective import build_state
 from convscope.training.passes import steps_on_one_device, train_epoch
@@ -14,6 +16,7 @@ from convscope.types import ImageView
 
 N_IMAGES, HEIGHT, WIDTH = 40, 10, 20
 IMAGES = np.random.default_rng(0).integers(0, 256, (N_IMAGES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+SQUARE = IMAGES[:, :, :HEIGHT]
 ALL = AugmentSettings(flip=True, crop=0.1, cutout=0.3, randaugment=2)
 
 
@@ -27,7 +30,7 @@ def batch(n=64, side=8, n_classes=4, seed=0):
     return images.astype(np.float32), np.random.default_rng(seed).integers(0, n_classes, n)
 
 
-# Flips, shifts and Cutout.
+# Flips, turns, shifts and Cutout.
 
 
 def test_without_settings_nothing_changes():
@@ -44,6 +47,57 @@ def test_two_views_hold_each_image_both_ways_round():
     np.testing.assert_array_equal(third, first)
     # Not all the same way at once.
     assert 8 < flipped.sum() < 32
+
+
+def ways_of(changed) -> list[list[int]]:
+    """Return which orientations of each image each of some views holds: quarters, then mirrored."""
+    ways = [
+        np.rot90(start, quarters, axes=(1, 2))
+        for start in (SQUARE, SQUARE[:, :, ::-1])
+        for quarters in range(4)
+    ]
+    return [
+        [next(way for way in range(8) if np.array_equal(image, ways[way][place])) for image in rows]
+        for place, rows in enumerate(zip(*changed, strict=True))
+    ]
+
+
+def test_four_views_hold_each_image_in_all_ways_and_with_flips_eight_in_all_orientations():
+    turned = ways_of([view(number, images=SQUARE, turn=True)[:] for number in range(8)])
+    for ways in turned:
+        assert sorted(ways[:4]) == sorted(ways[4:]) == [0, 1, 2, 3]
+        assert all(one != other for one, other in itertools.pairwise(ways))
+    # Not all the same way at once.
+    assert all(4 < [ways[0] for ways in turned].count(way) < 20 for way in range(4))
+    both = ways_of([view(number, images=SQUARE, flip=True, turn=True)[:] for number in range(8)])
+    assert all(sorted(ways) == list(range(8)) for ways in both)
+    # A turn says nothing about a flip: each orientation is as frequent.
+    many = np.zeros((4000, 4, 4, 1), np.uint8)
+    made = view(3, images=many, flip=True, turn=True)
+    shares = np.bincount(made.turns + 4 * made.flipped, minlength=8) / len(many)
+    assert np.abs(shares - 1 / 8).max() < 0.02
+
+
+def test_turns_leave_flips_shifts_and_squares_as_they_are():
+    rest = {"flip": True, "crop": 0.2, "cutout": 0.3}
+    without, having = (view(2, images=SQUARE, turn=turn, **rest) for turn in (False, True))
+    for name in ("flipped", "shift", "corner"):
+        np.testing.assert_array_equal(getattr(having, name), getattr(without, name))
+    assert not without.turns.any()
+    assert not np.array_equal(having[:], without[:])
+
+
+def test_images_that_are_not_square_are_not_turned():
+    message = r"augment\.turn needs square images, and these are 20 x 10; --image-size 10 makes"
+    with pytest.raises(ConfigError, match=message):
+        view(turn=True)
+
+
+def test_images_in_an_orientation_are_as_a_view_has_them():
+    for way in range(8):
+        images = OrientedImages(SQUARE, way)
+        assert ways_of([images[:]]) == [[way]] * len(images)
+        np.testing.assert_array_equal(images[np.array([5, 3])], images[:][[5, 3]])
 
 
 def test_shifts_stay_within_reach_use_all_of_it_and_mirror_the_edges():
@@ -74,9 +128,10 @@ def test_a_shift_of_almost_the_whole_side_is_possible():
 
 
 @pytest.mark.parametrize("key", [slice(7, 23), np.array([5, 3, 30]), np.array([4]), slice(36, 99)])
-def test_flips_shifts_and_squares_are_the_same_whatever_the_batch(key):
-    whole = view(3, flip=True, crop=0.2, cutout=0.3)[:]
-    np.testing.assert_array_equal(view(3, flip=True, crop=0.2, cutout=0.3)[key], whole[key])
+def test_flips_turns_shifts_and_squares_are_the_same_whatever_the_batch(key):
+    settings = {"images": SQUARE, "flip": True, "turn": True, "crop": 0.2, "cutout": 0.3}
+    whole = view(3, **settings)[:]
+    np.testing.assert_array_equal(view(3, **settings)[key], whole[key])
 
 
 def test_cutout_gives_a_rectangle_within_each_image_its_mean_colour():
@@ -121,6 +176,7 @@ def test_the_originals_are_not_changed():
     before = IMAGES.copy()
     view(flip=True, crop=0.2, cutout=0.3, randaugment=2)[:]
     view(flip=True)[np.arange(5)]
+    view(images=SQUARE, turn=True)[:]
     np.testing.assert_array_equal(IMAGES, before)
 
 

@@ -1,5 +1,7 @@
 """What the frozen part gives, and what decides whether that is in the cache."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,25 @@ def test_features_of_other_settings_are_computed_anew(data, monkeypatch, changes
     assert known.isdisjoint(keys.seen)
     one, other = before.features.inputs(0), after.features.inputs(0)
     assert one.shape != other.shape or not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("kinds", [{"flip"}, {"turn"}, {"flip", "turn"}], ids=str)
+def test_a_head_that_is_fitted_at_once_learns_an_image_in_each_orientation(data, kinds):
+    head = {"head.logistic": True, "head.standardise": True, "head.dropout": 0.0}
+
+    def features(images: np.ndarray, views: int, flip: bool, turn: bool) -> Examples:
+        of_them = dataclasses.replace(data, train=dataclasses.replace(data.train, images=images))
+        settings = {"augment.flip": flip, "augment.turn": turn, "backbone.views": views}
+        return frozen(of_them, **head, **settings).features
+
+    images = np.asarray(data.train.images)
+    starts = (images, images[:, :, ::-1]) if "flip" in kinds else (images,)
+    turns = range(4 if "turn" in kinds else 1)
+    ways = [np.rot90(start, n, axes=(1, 2)) for start in starts for n in turns]
+    found = features(images, len(ways), "flip" in kinds, "turn" in kinds)
+    for view, way in enumerate(ways):
+        plain = features(np.ascontiguousarray(way), 1, flip=False, turn=False)
+        np.testing.assert_array_equal(found.inputs(view)[:], plain.inputs(0)[:])
 
 
 def test_activations_of_another_cut_are_computed_anew(data, monkeypatch):

@@ -42,11 +42,14 @@ def is_on_device(given: Batches) -> bool:
         {"cutout": 0.3},
         {"flip": True, "crop": 0.2, "cutout": 0.3},
         {"crop": 0.95, "cutout": 0.95},
+        {"turn": True},
+        {"flip": True, "turn": True, "crop": 0.2, "cutout": 0.3},
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_those_of_the_host(settings, channels):
-    inputs = view(IMAGES[..., :channels], **settings)
+    images = IMAGES[:, :, :10] if "turn" in settings else IMAGES
+    inputs = view(images[..., :channels], **settings)
     expected, found = batches(inputs), Resident(10**9).placed(batches(inputs))
     assert is_on_device(found)
     for index in range(3):  # the last batch holds 8

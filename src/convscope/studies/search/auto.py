@@ -32,10 +32,10 @@ from convscope.studies.search.candidates import (
     FOLDS,
     FROZEN,
     HELD_OUT,
+    as_they_are,
     folder_of,
     tries_scratch,
     with_settings,
-    without_mirrored,
 )
 from convscope.studies.search.clock import relative_cost, seconds_per_image
 from convscope.studies.search.search import Place, Search
@@ -248,7 +248,7 @@ def _go_on(work: Search, progress: Progress) -> Run:
 
 def _first_plan(request: Request, load: Callable[[RunConfig], Dataset], progress: Progress) -> Plan:
     """Return the plan of the first candidate; by folds, unless it is decided what is held out."""
-    settings, request = dict(FROZEN), without_mirrored(request)
+    settings, request = dict(FROZEN), as_they_are(request)
     if not HELD_OUT & request.chosen.keys():
         try:
             return settle(with_settings(request, {**settings, **FOLDS}), progress, load)

@@ -14,6 +14,9 @@ FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
 MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
 """Further settings of a head that learns each image and its mirror image."""
 
+TURNED: Mapping[str, Any] = {**MIRRORED, "augment.turn": True, "backbone.views": 8}
+"""Where the user has images turned, those of a head that learns each in all eight orientations."""
+
 FOLDS: Mapping[str, Any] = {"split.folds": 5}
 """Settings of a search: one fold is held out, further ones tell close candidates apart."""
 
@@ -46,6 +49,9 @@ SINGLE_VIEW = (FIRST, *LARGER)
 
 HEADS = (*SINGLE_VIEW, "mirrored")
 """Names of all candidates that train a head alone."""
+
+_ORIENTING = ("augment.flip", "augment.turn")
+"""Settings that make several orientations of an image."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +99,17 @@ def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:
     return Request({**added, **request.given}, request.from_file)
 
 
-def without_mirrored(request: Request) -> Request:
+def as_they_are(request: Request) -> Request:
     """Return a request for heads that learn each image once, as it is.
 
-    Of a single version, as many would be mirrored by chance, for good: whoever says that mirrored
-    images keep their class wants both. Who sets the number of versions gets that.
+    Of a single version, as many would be mirrored or turned by chance, for good: whoever says that
+    such images keep their class wants all. Who sets the number of versions gets that.
     """
     if "backbone.views" in request.chosen:
         return request
 
     def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in settings.items() if key != "augment.flip"}
+        return {key: value for key, value in settings.items() if key not in _ORIENTING}
 
     return replace(request, given=rest(request.given), from_file=rest(request.from_file))
 

@@ -22,10 +22,10 @@ from convscope.studies.search.candidates import (
     HEADS,
     SINGLE_VIEW,
     Candidate,
+    as_they_are,
     folder_of,
     tries_scratch,
     with_settings,
-    without_mirrored,
 )
 from convscope.studies.search.clock import Clock
 from convscope.studies.search.proposals import Proposals
@@ -294,7 +294,7 @@ class Search:
                 settings |= {"model": first.model, "epochs": first.epochs}
         request = Request(given, self._request.from_file)
         if candidate.name in SINGLE_VIEW:
-            request = without_mirrored(request)
+            request = as_they_are(request)
         request = with_settings(request, settings)
         # Only the winner is trained once more.
         request = Request({**request.given, "refit": False}, request.from_file, budget)
