@@ -172,7 +172,7 @@ def _import_keras(backend: str) -> None:
         missing = _FOR_OTHERS if _is_ours.get() else ()
         with (
             _no_keras_settings(),
-            _stderr_held_back(),
+            stderr_held_back(),
             _as_if_missing(missing),
             _without_collections(),
         ):
@@ -278,7 +278,7 @@ def precision_policy(precision: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stderr_held_back() -> Iterator[None]:
+def stderr_held_back() -> Iterator[None]:
     """Drop the lines on standard error, unless the body fails: then show them.
 
     TensorFlow's libraries print some lines while they are loaded, before any log level applies.

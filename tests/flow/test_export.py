@@ -17,7 +17,7 @@ from convscope.classifier.keras_model import open_classifier
 from convscope.classifier.rejection import energy, least_familiarity
 from convscope.classifier.shares import shares_of
 from convscope.classifier.spec import ClassifierSpec
-from convscope.errors import FailureError, IntegrityError, RunError, ShapeError
+from convscope.errors import ConfigError, FailureError, IntegrityError, RunError, ShapeError
 from convscope.export import FORMATS, parity
 from convscope.progress import Progress
 from convscope.run import Run
@@ -175,14 +175,14 @@ def test_weights_that_the_recipe_does_not_choose_are_in_the_name(
 
 
 def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
-    from convscope.export import writing
+    from convscope.export import onnx, writing
 
-    monkeypatch.setattr(writing, "_FASTER", 1e9)
+    monkeypatch.setattr(onnx, "_FASTER", 1e9)
     out = tmp_path / "small.onnx"
     with pytest.raises(FailureError, match="times as fast as float32 on this machine"):
         convscope.export(digits_run, int8=True, out=out, progress=Progress())
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(writing, "_FASTER", 0.0)
+    monkeypatch.setattr(onnx, "_FASTER", 0.0)
     monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
     _, found = convscope.export(digits_run, int8=True, out=out, progress=Progress())
     assert (
@@ -195,6 +195,40 @@ def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
     assert small.spec.val_shares == shares_of(probs)
     assert small.spec.reject_below == least_familiarity(energy(probs), 0.95)
     assert ClassifierSpec.read(tmp_path / "small.onnx.json") == small.spec
+
+
+def test_int8_for_phones_takes_a_quarter_and_is_no_matter_of_speed(
+    digits_run, tmp_path, monkeypatch, capfd
+):
+    from convscope.export import litert, writing
+
+    monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
+    out = tmp_path / "small.tflite"
+    asked = {"format": "litert", "int8": True, "out": out, "progress": Progress()}
+    monkeypatch.setattr(litert, "_HALF", 0.1)
+    with pytest.raises(FailureError, match=r"float32 0.* MB, and at most 10% of that is allowed"):
+        convscope.export(digits_run, **asked)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
+    _, found = convscope.export(digits_run, **asked)
+    assert found.size_mb < 0.3 * found.float32_mb
+    assert found.agreement > 0.95
+    assert 0 < found.largest_difference < 0.2
+    assert "fully_quantize" not in capfd.readouterr().err
+    small = FORMATS.get("litert")().open(out)
+    val = convscope.load("digits", progress=Progress()).val
+    probs = small.predict_on_batch(val.images)
+    assert probs.dtype == np.float32
+    assert len(np.unique(probs)) > 256  # not rounded to 256 levels
+    assert small.spec.val_shares == shares_of(probs)
+    assert small.spec.reject_below == least_familiarity(energy(probs), 0.95)
+    assert ClassifierSpec.read(tmp_path / "small.tflite.json") == small.spec
+
+
+def test_int8_names_the_formats_that_can(digits_run):
+    with pytest.raises(ConfigError, match="--int8 is for the formats litert and onnx, not web"):
+        convscope.export(digits_run, format="web", int8=True, progress=Progress())
 
 
 HEAVY = "{'keras', 'tensorflow', 'scipy', 'sklearn', 'matplotlib', 'yaml', 'onnx'}"

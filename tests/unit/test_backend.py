@@ -233,13 +233,13 @@ def test_no_more_threads_than_the_process_may_keep_busy(monkeypatch):
 
 
 def test_what_the_libraries_say_at_the_start_is_dropped_unless_they_fail(capfd):
-    with backend._stderr_held_back():
+    with backend.stderr_held_back():
         os.write(2, b"thousand notes about the CPU\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
 
     def fail():
-        with backend._stderr_held_back():
+        with backend.stderr_held_back():
             os.write(2, b"libfoo.so is missing\n")
             raise ImportError
 
@@ -252,8 +252,8 @@ def test_what_the_libraries_say_at_the_start_is_dropped_unless_they_fail(capfd):
 def test_a_process_without_standard_error_works_too():
     code = """
 import os
-from convscope.backend import _stderr_held_back
-with _stderr_held_back():
+from convscope.backend import stderr_held_back
+with stderr_held_back():
     print("in")
 print("out")
 """

@@ -10,6 +10,26 @@ from convscope.registry import Registry
 if TYPE_CHECKING:
     from convscope.classifier.classify import Classifier
     from convscope.classifier.spec import ClassifierSpec
+    from convscope.progress import Progress
+    from convscope.types import Images
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How a format of single files computes in 8-bit integers, and what that has to gain.
+
+    Attributes:
+        quantize: Function that returns a model in float32 and in int8, as bytes without a spec:
+            `quantize(function, images, progress)`, with the function that `Format.write` gets, and
+            with training images, which show the ranges of its values.
+        least_speedup: How many times as fast as in float32 it has to be on this machine, at a
+            batch of 1 or of 64; 0 for a format whose files run on other machines.
+        largest_share: Share of the size in float32 that its file may have at most.
+    """
+
+    quantize: "Callable[[Any, Images, Progress], tuple[bytes, bytes]]"
+    least_speedup: float = 0.0
+    largest_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,7 @@ class Format:
         packages: Packages that writing and opening need, by the extra that installs them.
         note: Function that returns a line for the user about what was written.
         usage: Function that returns how what was written is used: a command, or code in Python.
+        int8: How its models compute in 8-bit integers; None if they cannot.
     """
 
     write: "Callable[[Any, ClassifierSpec, Path], None]"
@@ -35,6 +56,7 @@ class Format:
     packages: tuple[tuple[str, str], ...] = ()
     note: "Callable[[Path], str] | None" = None
     usage: "Callable[[Path], str] | None" = None
+    int8: Int8 | None = None
 
     @property
     def is_folder(self) -> bool:

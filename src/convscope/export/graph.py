@@ -68,10 +68,8 @@ def build_function(
             images = _resized(images, spec)
         outputs = _outputs(network, images, spec)
         probs = outputs["probs"]
-        if spec.temperature != 1 and spec.multi_label:
-            probs = tf.math.sigmoid(_logits(probs, spec) / spec.temperature)
-        elif spec.temperature != 1:
-            probs = tf.nn.softmax(_logits(probs, spec) / spec.temperature)
+        if spec.temperature != 1:
+            probs = _calibrated(outputs["logits"], spec)
         # Each with a name of its own, which converters keep.
         found = {"probs": probs, "logits": outputs["logits"], "features": outputs["features"]}
         if familiarity is not None:
@@ -89,6 +87,31 @@ def _logits(probs: Tensor, spec: ClassifierSpec) -> Tensor:
         probs = tf.clip_by_value(probs, _TINY, _MOST)
         return tf.math.log(probs) - tf.math.log(1 - probs)
     return tf.math.log(tf.maximum(probs, _TINY))
+
+
+def _calibrated(logits: Tensor, spec: ClassifierSpec) -> Tensor:
+    """Return probabilities at the temperature, of logits in the limits that `_logits` has.
+
+    Not by way of those at 1, which LiteRT in int8 rounds to 256 levels.
+    """
+    import tensorflow as tf
+
+    lowest = np.log(_TINY)
+    if spec.multi_label:
+        highest = np.log(_MOST) - np.log(1 - _MOST)
+        return tf.math.sigmoid(tf.clip_by_value(logits, lowest, highest) / spec.temperature)
+    below = logits - tf.reduce_max(logits, axis=1, keepdims=True)
+    return tf.nn.softmax(tf.maximum(below, lowest) / spec.temperature)
+
+
+def _plain_probs(logits: Tensor, spec: ClassifierSpec) -> Tensor:
+    """Return probabilities in plain operations, as LiteRT in int8 rounds those of its own."""
+    import tensorflow as tf
+
+    if spec.multi_label:
+        return 1 / (1 + tf.exp(-logits))
+    shares = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    return shares / tf.reduce_sum(shares, axis=1, keepdims=True)
 
 
 def _resized(images: Tensor, spec: ClassifierSpec) -> Tensor:
@@ -327,10 +350,11 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
     def both_ways(frames: Tensor) -> tuple[Tensor, Tensor]:
         if not views.mirror:
             found = _run(network, frames, spec)
-            return found["probs"], found["features"]
+            return _plain_probs(found["logits"], spec), found["features"]
         n_frames = tf.shape(frames)[0]
         found = _run(network, tf.concat([frames, tf.reverse(frames, [2])], axis=0), spec)
-        mean = (found["probs"][:n_frames] + found["probs"][n_frames:]) / 2
+        probs = _plain_probs(found["logits"], spec)
+        mean = (probs[:n_frames] + probs[n_frames:]) / 2
         return mean, found["features"][:n_frames]
 
     probs, features = both_ways(images)

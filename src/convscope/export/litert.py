@@ -1,8 +1,10 @@
 """LiteRT (TensorFlow Lite): one file, for phones and small computers."""
 
+import contextlib
 import importlib.util
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,45 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.exported import read_sealed, with_spec
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import INPUT
-from convscope.errors import FailureError
-from convscope.export import FORMATS, Format
+from convscope.errors import ConvscopeError, FailureError
+from convscope.export import FORMATS, Format, Int8
 from convscope.export._folder import code_with
+from convscope.export.litert_int8 import quantized
 from convscope.export.savedmodel import save_function
 from convscope.machine import usable_cores
+from convscope.progress import Progress
 from convscope.storage import storage_errors
-from convscope.types import FloatArray, UInt8Array
+from convscope.types import FloatArray, Images, UInt8Array
 from convscope.wording import first_line
+
+_HALF = 0.5
+"""Share of the float32 file that int8 may take at most; a quarter where all layers become int8."""
 
 
 @FORMATS.register("litert")
 def litert() -> Format:
     """LiteRT (TensorFlow Lite): for phones and small computers."""
-    return Format(_write, _open, ".tflite", False, (("tensorflow", "train"),), usage=_usage)
+    # Not by its speed here: the files are for the arithmetic of phones.
+    int8 = Int8(_quantize, largest_share=_HALF)
+    packages = (("tensorflow", "train"),)
+    return Format(_write, _open, ".tflite", False, packages, usage=_usage, int8=int8)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
+    with _converter(function) as converter:
+        content: bytes = converter.convert()
+    # What follows the model in the file is not read by LiteRT, whose own metadata lie there too.
+    path.write_bytes(with_spec(content, spec))
+
+
+def _quantize(function: Any, images: Images, progress: Progress) -> tuple[bytes, bytes]:
+    with _converter(function) as converter:
+        return converter.convert(), quantized(converter, images, progress)
+
+
+@contextlib.contextmanager
+def _converter(function: Any) -> Iterator[Any]:
+    """Yield the converter of a function; its kinds of exception become one."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -39,12 +63,12 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
-            content: bytes = converter.convert()
+            yield converter
+        except ConvscopeError:  # of the images that it is calibrated on
+            raise
         except Exception as error:  # its own kinds of exception
             reason = first_line(error)
             raise FailureError(f"this network cannot be converted to LiteRT: {reason}") from None
-    # What follows the model in the file is not read by LiteRT, whose own metadata lie there too.
-    path.write_bytes(with_spec(content, spec))
 
 
 def _usage(path: Path) -> str:
@@ -78,5 +102,9 @@ class _LiteRtSession:
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
         """Return the probabilities, shape (batch, n_classes), float32."""
-        probs: FloatArray = self._runner(pixels=np.ascontiguousarray(images))["probs"]
-        return np.array(probs)
+        return self.outputs(images, ["probs"])["probs"]
+
+    def outputs(self, images: UInt8Array, names: list[str], /) -> dict[str, FloatArray]:
+        """Return outputs by name, of `engines.OUTPUTS`."""
+        found = self._runner(**{INPUT: np.ascontiguousarray(images)})
+        return {name: np.array(found[name]) for name in names}

@@ -59,6 +59,7 @@ class Parity:
             batch.
         size_mb: Size of the exported file or folder, in megabytes of 1,000,000 bytes.
         measure: What `accuracy` is: "accuracy" or "mAP".
+        float32_mb: Size of the same file in float32, in megabytes; 0 if `size_mb` is that.
     """
 
     n_images: int
@@ -70,6 +71,7 @@ class Parity:
     latency_ms: dict[int, tuple[float, float]]
     size_mb: float
     measure: str = "accuracy"
+    float32_mb: float = 0.0
 
     def speedup(self, batch: int) -> float:
         """Return how many times as fast as the trained model it classifies a batch."""

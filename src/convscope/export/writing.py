@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from convscope.classifier.classify import Classifier
-from convscope.classifier.exported import Classifier as Exported
 from convscope.classifier.exported import with_spec
 from convscope.classifier.spec import STEPS, ClassifierSpec
-from convscope.engines.conversion import to_onnx
 from convscope.errors import FailureError, RunError
-from convscope.export import Format
+from convscope.export import Format, Int8
 from convscope.export.graph import build_function
-from convscope.export.int8 import quantized
 from convscope.export.parity import (
     MOST_ACCURACY_LOST,
     MOST_DECISIONS_CHANGED,
@@ -36,9 +33,6 @@ if TYPE_CHECKING:
     import keras
 
 _MEGABYTE = 1e6
-_N_CALIBRATION = 128
-_FASTER = 1.1
-"""Least speed-up of int8: within it, two measurements of one model differ too."""
 
 
 def write_float32(
@@ -90,6 +84,7 @@ def write_float32(
 
 def write_int8(
     classifier: Classifier,
+    form: Format,
     path: Path,
     dataset: Dataset,
     folder: Path | None,
@@ -98,15 +93,17 @@ def write_int8(
     accepted: float,
     learnt: bool,
 ) -> Parity:
-    """Write a trained classifier as an ONNX file whose arithmetic is in 8-bit whole numbers.
+    """Write a trained classifier as a file whose arithmetic is in 8-bit integers.
 
-    It is calibrated on training images. It is kept only if it is at least 1.1 times as fast here as
-    in float32, at a batch of 1 or of 64, and loses at most half a point of accuracy on validation
-    images; where an image may have any number of classes, it may also decide otherwise for one
-    class in ten images at most. Its thresholds are chosen again, by its own answers there.
+    It is calibrated on training images. It is kept only if it loses at most half a point of
+    accuracy on validation images, and is as fast and as small beside the one in float32 as the
+    format's `Int8` asks; where an image may have any number of classes, it may also decide
+    otherwise for one class in ten images at most. Its thresholds are chosen again, by its own
+    answers there.
 
     Args:
         classifier: As for `write_float32`.
+        form: Format to write, with `Format.int8`.
         path: As for `write_float32`.
         dataset: Data of the run; its training and validation images are used.
         folder: As for `write_float32`.
@@ -122,32 +119,34 @@ def write_int8(
         FailureError: If it is not worth it, or cannot be converted; then nothing was written.
         StorageError: If it cannot be written.
     """
+    assert form.int8 is not None
     network = cast("keras.Model", classifier.network)
-    function = build_function(network, classifier.spec, familiarity=classifier.familiarity)
-    spec = _exported_spec(classifier, any_size=True)
+    known = classifier.familiarity
+    function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
+    spec = _exported_spec(classifier, any_size=form.any_size)
     part = _validation(dataset)
     rows = evenly_spread(len(part), MOST_IMAGES)
-    whole = to_onnx(function)
-    small = quantized(whole, dataset.train.images, _N_CALIBRATION, progress)
+    whole, small = form.int8.quantize(function, dataset.train.images, progress)
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
-        float32 = Path(work) / "float32.onnx"
+        float32 = Path(work) / f"float32{form.suffix}"
         float32.write_bytes(with_spec(whole, spec))
         temporary.write_bytes(with_spec(small, spec))
-        outputs = outputs_of(Exported(temporary), part.images, rows, progress)
+        outputs = outputs_of(form.open(temporary), part.images, rows, progress)
         spec = with_own_thresholds(
             spec, outputs, part.labels[rows], accepted=accepted, learnt=learnt
         )
         temporary.write_bytes(with_spec(small, spec))
         parity = compare_models(
-            Exported(float32),
-            Exported(temporary),
+            form.open(float32),
+            form.open(temporary),
             part,
             files_of(part, folder),
             size_mb=size_on_disk(temporary) / _MEGABYTE,
             progress=progress,
             said=outputs["probs"],
         )
-        _require_worth(parity, len(spec.class_names))
+        parity = dataclasses.replace(parity, float32_mb=size_on_disk(float32) / _MEGABYTE)
+        _require_worth(parity, len(spec.class_names), form.int8)
     write_text(spec_beside(path), spec.to_json())
     return parity
 
@@ -164,7 +163,7 @@ def _exported_spec(classifier: Classifier, *, any_size: bool) -> ClassifierSpec:
     return dataclasses.replace(classifier.spec, in_graph=steps, reject_above=farthest)
 
 
-def _require_worth(parity: Parity, n_classes: int) -> None:
+def _require_worth(parity: Parity, n_classes: int, wanted: Int8) -> None:
     before, after = parity.accuracy
     if before - after > MOST_ACCURACY_LOST:
         raise FailureError(
@@ -180,10 +179,16 @@ def _require_worth(parity: Parity, n_classes: int) -> None:
             "nothing was written, export without --int8"
         )
     gains = {batch: parity.speedup(batch) for batch in parity.latency_ms}
-    if max(gains.values()) < _FASTER:
+    if max(gains.values()) < wanted.least_speedup:
         measured = ", ".join(f"{gain:.2f} times at batch {batch}" for batch, gain in gains.items())
         raise FailureError(
-            f"int8 is less than {_FASTER:g} times as fast as float32 on this machine ({measured}); "
+            f"int8 is less than {wanted.least_speedup:g} times as fast as float32 on this machine "
+            f"({measured}); nothing was written, export without --int8"
+        )
+    if parity.size_mb > wanted.largest_share * parity.float32_mb:
+        raise FailureError(
+            f"int8 takes {parity.size_mb:.2f} MB, float32 {parity.float32_mb:.2f} MB, and at most "
+            f"{wanted.largest_share:.0%} of that is allowed: little of this network becomes int8; "
             "nothing was written, export without --int8"
         )
 

@@ -13,6 +13,8 @@ from convscope.classifier.rejection import energy
 from convscope.classifier.shares import Shares, shares_of
 from convscope.classifier.spec import ClassifierSpec
 from convscope.errors import FailureError
+from convscope.export import Int8
+from convscope.export.onnx import onnx
 from convscope.export.parity import Parity, compare_models, files_of
 from convscope.export.thresholds import outputs_of, with_own_thresholds
 from convscope.export.writing import _require_worth
@@ -32,6 +34,9 @@ SPEC = ClassifierSpec(
 SEVERAL = dataclasses.replace(
     SPEC, multi_label=True, thresholds=(0.5, 0.5), reject_above=0.0, reject_below=0.0
 )
+
+PARITY = Parity(100, 0.1, 0.96, (0.9, 0.9), 0, 1.0, {1: (2.0, 1.0)}, 1.0, "mAP", 4.0)
+ANY = Int8(lambda function, images, progress: (b"", b""))
 
 
 class Coarse:
@@ -104,12 +109,20 @@ def test_each_of_two_models_decides_by_its_own_thresholds(part, monkeypatch):
 
 
 def test_a_model_that_decides_otherwise_too_often_is_not_worth_it():
-    speeds = {1: (2.0, 1.0)}
-    parity = Parity(100, 0.1, 0.96, (0.9, 0.9), 0, 1.0, speeds, 1.0, "mAP")
-    _require_worth(parity, 2)
+    _require_worth(PARITY, 2, ANY)
     with pytest.raises(FailureError, match=r"otherwise for 0\.20 classes of an image"):
-        _require_worth(parity, 5)
-    _require_worth(dataclasses.replace(parity, measure="accuracy"), 5)
+        _require_worth(PARITY, 5, ANY)
+    _require_worth(dataclasses.replace(PARITY, measure="accuracy"), 5, ANY)
+
+
+def test_each_format_asks_for_its_own_gain():
+    _require_worth(PARITY, 2, dataclasses.replace(ANY, least_speedup=2.0, largest_share=0.25))
+    with pytest.raises(
+        FailureError, match=r"less than 2\.1 times as fast .*\(2\.00 times at batch 1"
+    ):
+        _require_worth(PARITY, 2, dataclasses.replace(ANY, least_speedup=2.1))
+    with pytest.raises(FailureError, match=r"1\.00 MB, float32 4\.00 MB, and at most 20% of that"):
+        _require_worth(PARITY, 2, dataclasses.replace(ANY, largest_share=0.2))
 
 
 def two_convolutions() -> bytes:
@@ -160,8 +173,9 @@ def test_the_file_in_int8_holds_its_own_thresholds(tmp_path, monkeypatch):
     writing = importlib.import_module("convscope.export.writing")
     monkeypatch.setattr(importlib.import_module("convscope.export.parity"), "_SECONDS", 0.0)
     monkeypatch.setattr(writing, "build_function", lambda *given, **how: None)
-    monkeypatch.setattr(writing, "to_onnx", lambda function: two_convolutions())
-    monkeypatch.setattr(writing, "_FASTER", 0.0)
+    module = importlib.import_module("convscope.export.onnx")
+    monkeypatch.setattr(module, "to_onnx", lambda function: two_convolutions())
+    monkeypatch.setattr(module, "_FASTER", 0.0)
     monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
     images = np.random.default_rng(1).integers(0, 256, (300, 8, 8, 1), np.uint8)
     train, val = (
@@ -171,7 +185,8 @@ def test_the_file_in_int8_holds_its_own_thresholds(tmp_path, monkeypatch):
     spec = dataclasses.replace(SPEC, height=8, width=8, in_graph=())
     trained = SimpleNamespace(network=None, spec=spec, familiarity=SimpleNamespace(farthest=1e-3))
     path, dataset = tmp_path / "small.onnx", Dataset("some", ("a", "b"), train, val)
-    writing.write_int8(trained, path, dataset, None, Progress(), accepted=0.95, learnt=False)
+    asked = {"accepted": 0.95, "learnt": False}
+    writing.write_int8(trained, onnx(), path, dataset, None, Progress(), **asked)
     small = Exported(path)
     probs, rejected = small.predict_and_reject(val.images)
     assert rejected.mean() == pytest.approx(0.05, abs=0.01)

@@ -8,21 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convscope.engines import INPUT
 from convscope.errors import FailureError, MissingExtraError
+from convscope.export.calibration import calibration_batches
 from convscope.progress import Progress
-from convscope.types import Images, evenly_spread
+from convscope.types import Images
 from convscope.wording import first_line
 
-_BATCH = 16
 _KINDS = ["Conv"]
 """Kinds of node whose arithmetic becomes int8: nearly all of a convolutional network's. With the
 dense layers of the head too, fewer images kept their class, and little time was gained."""
 
 
-def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -> bytes:
+def quantized(model: bytes, images: Images, progress: Progress) -> bytes:
     """Return an ONNX file with int8 arithmetic: activations unsigned, weights signed, by channel.
 
     The first convolution stays as it is: of its few weights, whose input are pixels, too much would
@@ -33,7 +31,6 @@ def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -
     Args:
         model: ONNX file in float32, without metadata.
         images: Training images, of the model's size, which show the ranges of its values.
-        n_images: Number of images to calibrate on, evenly spread.
         progress: Called with each batch.
 
     Raises:
@@ -50,37 +47,25 @@ def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -
         quantize_static,
     )
 
-    rows = evenly_spread(len(images), n_images)
+    batches = calibration_batches(images, progress)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """Batches of training images."""
 
-        def __init__(self, step: Any) -> None:
-            self._starts: Iterator[int] = iter(range(0, len(rows), _BATCH))
-            self._step = step
-
         def get_next(self) -> dict[str, Any] | None:
             """Return the next batch; None at the end."""
-            start = next(self._starts, None)
-            if start is None:
-                return None
-            batch = images[rows[start : start + _BATCH]]
-            self._step(len(batch))
-            return {INPUT: np.ascontiguousarray(batch)}
+            batch = next(batches, None)
+            return None if batch is None else {INPUT: batch}
 
     parsed = onnx.load_from_string(model)
     convolutions = [node.name for node in parsed.graph.node if node.op_type in _KINDS]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        progress.task("Calibrating int8", len(rows), "images") as step,
-        _quiet(),
-    ):
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         target = Path(folder) / "int8.onnx"
         try:
             quantize_static(
                 parsed,
                 target,
-                Reader(step),
+                Reader(),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
