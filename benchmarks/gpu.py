@@ -221,7 +221,7 @@ class Trainer:
         """Return an epoch of images of a size, compiled; None: the network's own."""
         import jax
 
-        from convscope.training.progressive import working_at
+        from convscope.models.preprocessing import working_at
 
         def of_size(*arguments: Any) -> Any:  # a new function, or what was traced is used again
             return self._trace_epoch(*arguments)

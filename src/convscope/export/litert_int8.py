@@ -59,7 +59,7 @@ def float_steps(model: bytes) -> list[str]:
     parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
     found = []
     for graph in parsed.subgraphs:  # the main one, and branches of conditions
-        steps = graph.operators
+        steps = list(graph.operators or ())  # a branch may only hand something on
         kinds = [flatbuffer_utils.opcode_to_name(parsed, step.opcodeIndex) for step in steps]
         makers = _makers(steps)
         before = _steps_before(makers)
@@ -75,15 +75,19 @@ def float_steps(model: bytes) -> list[str]:
         found += [
             graph.tensors[step.outputs[0]].name.decode()
             for index, step in enumerate(steps)
-            if index not in inner | between | alone
+            if index not in inner | between | alone and _given(step.outputs)
         ]
     return found
 
 
 def _makers(steps: list[Any]) -> list[set[int]]:
     """Return for each step of a graph those whose results it takes."""
-    maker = {result: index for index, step in enumerate(steps) for result in step.outputs}
-    return [{maker[given] for given in step.inputs if given in maker} for step in steps]
+    maker = {result: index for index, step in enumerate(steps) for result in _given(step.outputs)}
+    return [{maker[each] for each in _given(step.inputs) if each in maker} for step in steps]
+
+
+def _given(places: Any) -> list[int]:
+    return [] if places is None else list(places)
 
 
 def _steps_before(makers: list[set[int]]) -> list[set[int]]:

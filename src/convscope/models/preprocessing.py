@@ -1,13 +1,20 @@
 """Preprocessing that travels with the model: its first layers resize and scale the raw pixels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convscope.errors import ConfigError
+from convscope.models.structure import as_functional, is_resizing
 from convscope.types import InputSpec
 
 if TYPE_CHECKING:
     import keras
+
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,24 @@ def resizing_layer(spec: InputSpec) -> "keras.Model":
     from convscope.models._resizing import build_resizing
 
     return build_resizing(spec.height, spec.width, spec.channels)
+
+
+@contextmanager
+def working_at(model: "keras.Model", size: Size | None) -> Iterator[None]:
+    """Let a model work at another size in what is traced, or run uncompiled, meanwhile.
+
+    Args:
+        model: Model that resizes images to its own size.
+        size: Another size; None: its own.
+    """
+    if size is None:
+        yield
+        return
+    from convscope.models._resizing import resizing_to
+
+    (resizing,) = filter(is_resizing, as_functional(model).layers)
+    with resizing_to(resizing, *size):
+        yield
 
 
 def scaling_layers(spec: InputSpec) -> list[Any]:

@@ -28,7 +28,7 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    from convscope.training.progressive import Size
+    from convscope.models.preprocessing import Size
     from convscope.training.steps import Steps
 
 _STEPS = 4

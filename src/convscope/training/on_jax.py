@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from convscope.models.preprocessing import Size, working_at
 from convscope.training.batches import Batches
-from convscope.training.progressive import Size, working_at
 from convscope.training.resident import Resident
 from convscope.training.steps import BySize, Step, StepByStep
 

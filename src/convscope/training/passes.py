@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from convscope.models.preprocessing import Size
 from convscope.training.batches import Batches
 from convscope.training.on_jax import OneDevice
-from convscope.training.progressive import Size
 from convscope.training.steps import ByKeras, OnTensorFlow, Step, Steps
 
 

@@ -5,14 +5,13 @@ global pooling works at any size.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convscope.errors import ConfigError
-from convscope.models.structure import as_functional, image_shape, is_resizing
+from convscope.models.preprocessing import Size, working_at
+from convscope.models.structure import image_shape
 from convscope.recipe import ProgressiveSettings, RunConfig
 from convscope.training.filtering import Hardest, epoch_lengths
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 _LEAST_SIDE = 16
 """Least side in pixels; smaller images lose too much."""
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 
 def smaller_size(settings: ProgressiveSettings, model: "keras.Model") -> Size | None:
@@ -56,24 +52,6 @@ def smaller_size(settings: ProgressiveSettings, model: "keras.Model") -> Size | 
 
 def _smaller(side: int, scale: float) -> int:
     return min(side, max(_LEAST_SIDE, round(side * scale)))
-
-
-@contextmanager
-def working_at(model: "keras.Model", size: Size | None) -> Iterator[None]:
-    """Let a model work at another size in what is traced, or run uncompiled, meanwhile.
-
-    Args:
-        model: Model that resizes images to its own size.
-        size: Another size; None: its own.
-    """
-    if size is None:
-        yield
-        return
-    from convscope.models._resizing import resizing_to
-
-    (resizing,) = filter(is_resizing, as_functional(model).layers)
-    with resizing_to(resizing, *size):
-        yield
 
 
 def share_of_pixels(model: "keras.Model", size: Size | None) -> float:

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import keras
 
+from convscope.models.preprocessing import Size, working_at
 from convscope.training.batches import Batches
-from convscope.training.progressive import Size, working_at
 
 Step = Callable[[Any, Any, int], tuple[Any, Any]]
 """Takes inputs, labels and the number of images of a batch; returns its loss and accuracy: numbers,

@@ -78,6 +78,23 @@ def test_layers_become_int8_but_for_those_of_classes_and_a_fragile_start(
     assert kinds_in(model, lambda tensor: True)["ADD"] - stay["ADD"] == between
 
 
+def test_a_branch_may_only_hand_something_on(tmp_path):
+    def classify(pixels):
+        means = tf.reduce_mean(tf.cast(pixels, tf.float32), axis=(1, 2))
+        doubtful = tf.reduce_min(means) < 9
+        return {"probs": tf.cond(doubtful, lambda: tf.nn.softmax(means), lambda: means)}
+
+    signature = [tf.TensorSpec((None, SIZE, SIZE, 4), tf.uint8, name="pixels")]
+    module = tf.Module()
+    module.classify = tf.function(classify, input_signature=signature)
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.classify})
+    model = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    n_steps = [len(graph.operators or ()) for graph in parsed.subgraphs]
+    assert min(n_steps) == 0
+    assert len(float_steps(model)) == sum(n_steps)
+
+
 @pytest.mark.filterwarnings(r"ignore:\s+Warning. tf.lite.Interpreter is deprecated")
 def test_a_file_in_int8_answers_nearly_as_in_float32(tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (64, SIZE, SIZE, 4), np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from convscope.errors import ConfigError
 from convscope.models import MODELS
-from convscope.models.preprocessing import preprocessing_layers
+from convscope.models.preprocessing import preprocessing_layers, working_at
 from convscope.recipe import FilterSettings, ProgressiveSettings
 from convscope.training.batches import Batches
 from convscope.training.objective import build_state
@@ -17,7 +17,6 @@ from convscope.training.progressive import (
     relative_times,
     share_of_pixels,
     smaller_size,
-    working_at,
 )
 from convscope.types import InputSpec
 
