@@ -154,7 +154,10 @@ class ProgressiveSettings(Settings):
         "least 16 pixels; 1: none are smaller",
     )
     until: float = Field(
-        0.5, gt=0, lt=1, description="share of the epochs that train on smaller images first"
+        0.5,
+        gt=0,
+        lt=1,
+        description="share of the epochs, rounded down, that train on smaller images",
     )
 
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from convscope import heartbeat, interrupts, records
 from convscope.errors import RunError, StorageError, UnknownNameError
@@ -34,6 +34,27 @@ _SMALL = 1_000_000
 
 ROOT = Path("runs")
 """Folder of runs without an explicit one, below the current directory."""
+
+
+class SmallerImages(NamedTuple):
+    """The first epochs of a run, if they trained on smaller images.
+
+    Attributes:
+        n_epochs: Number of these epochs.
+        size: Height and width of the images in words ("24x24 pixels").
+    """
+
+    n_epochs: int
+    size: str
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "SmallerImages | None":
+        """Return what a run's `run.json` says; None if there were none, or it is not legible."""
+        try:
+            height, width = map(int, state["smaller_images"]["size"])
+            return cls(int(state["smaller_images"]["epochs"]), f"{height}x{width} pixels")
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
 
 
 class Run:
@@ -570,6 +591,11 @@ class Run:
             state["test_openings"] = [*state.get("test_openings", []), opening]
 
         self._change(add)
+
+    @property
+    def smaller_images(self) -> SmallerImages | None:
+        """The first epochs, if they trained on smaller images."""
+        return SmallerImages.of(self.state) if self.state_file.exists() else None
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -41,9 +41,9 @@ def export(
         format: Registered format ("onnx", "openvino", "litert", "savedmodel", "triton",
             "ovms", "web").
         int8: Whether to calculate in 8-bit integers (ONNX, LiteRT); kept only if that costs at most
-            half a point of validation accuracy and, of ONNX, is at least 1.1 times as fast on this
-            machine, at a batch of 1 or of 64, of LiteRT, takes at most half the size. Its
-            thresholds are chosen anew on validation images.
+            half a point of validation accuracy and gains enough: ONNX 1.1 times the speed on this
+            machine, at a batch of 1 or of 64; LiteRT half of the size. Its thresholds are chosen
+            anew on validation images.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         out: File to write, with the format's ending (".onnx", ".tflite"), or folder; None takes a
             name in the run's folder `export/`, with the weights in it if they are not the

@@ -54,7 +54,6 @@ def report(
     """
     from convscope.classifier.keras_model import spec_of
     from convscope.evaluation.predictions import read_predictions, unseen_predictions
-    from convscope.report.curves import SmallerImages
     from convscope.report.markdown import write_markdown
     from convscope.report.page import write_page
     from convscope.report.run_page import RunFacts, run_card, run_page
@@ -97,7 +96,7 @@ def report(
         tried=read_tried(run.tried_file),
         opened=bool(run.test_openings),
         rolled_back=rolled_back,
-        smaller=SmallerImages.of(state),
+        smaller=run.smaller_images,
     )
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)

@@ -227,7 +227,7 @@ def _fit(
     devices: Devices,
 ) -> list[str]:
     """Train; return which trackers took all of it."""
-    from convscope.report.curves import SmallerImages, curves_figure
+    from convscope.report.curves import curves_figure
     from convscope.report.figures import save_figure
     from convscope.training.fit import chosen_epochs
     from convscope.training.refit import refit
@@ -251,8 +251,8 @@ def _fit(
             send_plan(plan, run, devices)
             history = _learn(run, plan, log_row, progress, devices)
         leave()
-        smaller = SmallerImages.of(run.state)
-        curves = curves_figure(history, multi_label=config.multi_label, smaller=smaller)
+        shaded = run.smaller_images
+        curves = curves_figure(history, multi_label=config.multi_label, smaller=shaded)
         save_figure(curves, run.curves_picture, title=run.name)
         if config.refit:
             # What a search or a time limit decided is kept: settings as they ended up.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Int8:
     """How a format of single files computes in 8-bit integers, and what that has to gain.
 
+    What `Format.open` returns then has a `network.outputs(images, names)`, see `engines.OUTPUTS`.
+
     Attributes:
         quantize: Function that returns a model in float32 and in int8, as bytes without a spec:
             `quantize(function, images, progress)`, with the function that `Format.write` gets, and

@@ -1,4 +1,4 @@
-"""Static quantisation of an ONNX file to 8-bit whole numbers, by ONNX Runtime's own tools."""
+"""Static quantisation of an ONNX file to 8-bit integers, by ONNX Runtime's own tools."""
 
 import contextlib
 import importlib.util

@@ -19,6 +19,7 @@ from convscope.planning.curves import (
     effort_for_accuracy,
     effort_for_time,
     least_epochs,
+    most_epochs,
 )
 from convscope.planning.networks import new_network
 from convscope.planning.plan import Plan
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from convscope.training.steps import Steps
 
 _STEPS = 4
-_MANY = 100
-"""Epochs over which the time of an epoch is averaged."""
-
 _JUDGING = 0.75
 """Approximate cost of a view of an image, relative to training on it: forward in float32, against
 forward and backward in bfloat16. A high rather than a low estimate."""
@@ -185,7 +183,7 @@ def choose(
             measured[name] = steps_on_one_device(network)
             speeds[name] = speed = _speed(measured[name], of_it, dataset)
             quickest = speed.epoch_s / work
-            times = relative_times(of_it, _MANY, speed.of_smaller)
+            times = relative_times(of_it, most_epochs(curve, n_images), speed.of_smaller)
             per_epoch[name] = speed.epoch_s * statistics.mean(times)
             step(1, f"{name}: {per_epoch[name]:.1f} s an epoch")
     curves = {name: curves[name] for name in speeds}

@@ -54,7 +54,7 @@ def effort_for_time(
     short: list[Effort] = []
     for model, curve in curves.items():
         each = seconds_per_epoch[model]
-        longest = _epochs(max(curve), n_images)
+        longest = most_epochs(curve, n_images)
         left = seconds - (overhead_s or {}).get(model, 0.0)
         epochs = min(max(1, int(left / each)), longest)
         if epochs < least_epochs(curve, n_images):
@@ -108,6 +108,11 @@ def contenders(curves: Curves, accuracy: float) -> Curves:
 def least_epochs(curve: Mapping[int, float], n_images: int) -> int:
     """Return the epochs of `n_images` images that amount to the beginning of a curve."""
     return _epochs(min(curve), n_images)
+
+
+def most_epochs(curve: Mapping[int, float], n_images: int) -> int:
+    """Return the epochs of `n_images` images that amount to the end of a curve."""
+    return _epochs(max(curve), n_images)
 
 
 def _epochs(on_curve: int, n_images: int) -> int:

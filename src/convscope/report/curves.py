@@ -1,8 +1,8 @@
 """Picture of the loss and accuracy by epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from convscope.report.figures import (
     FAINT,
@@ -13,33 +13,13 @@ from convscope.report.figures import (
     new_figure,
     plain_axes,
 )
+from convscope.run import SmallerImages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LINES = (("", TRAIN_COLOUR), ("val_", VAL_COLOUR))
-
-
-class SmallerImages(NamedTuple):
-    """The first epochs of a run, if they trained on smaller images.
-
-    Attributes:
-        n_epochs: Number of these epochs.
-        size: Height and width of the images in words ("24x24 pixels").
-    """
-
-    n_epochs: int
-    size: str
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "SmallerImages | None":
-        """Return what a run's `run.json` says; None if there were none, or it is not legible."""
-        try:
-            height, width = map(int, state["smaller_images"]["size"])
-            return cls(int(state["smaller_images"]["epochs"]), f"{height}x{width} pixels")
-        except (KeyError, TypeError, ValueError):
-            return None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from convscope.evaluation.selective import coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
 from convscope.recipe import RunConfig, flat
 from convscope.report import multi_label, two_classes
-from convscope.report.curves import SmallerImages, curves_figure
+from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     FAINT,
     MOST_NUMBERED,
@@ -46,6 +46,7 @@ from convscope.report.page import (
     Text,
     svg_picture,
 )
+from convscope.run import SmallerImages
 from convscope.types import NO_CLASS, PART_NAMES, FloatArray, Predictions
 from convscope.wording import command_line, counted, duration
 

@@ -31,6 +31,7 @@ from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.pace import Pace
 from convscope.training.passes import EpochMetrics, evaluate_epoch, steps_on_one_device, train_epoch
 from convscope.training.progressive import (
+    Done,
     n_smaller,
     relative_times,
     share_of_pixels,
@@ -212,6 +213,7 @@ def fit(
     validation = validation_batches(phase.val, finish, devices)
     steps = _steps(phase)
     smaller = smaller_size(config.progressive, model)
+    n_done_smaller = 0 if smaller is None else _done_smaller(run, len(own), devices)
     of_smaller = None if pace is None else pace.of_smaller
     if of_smaller is None:
         of_smaller = share_of_pixels(model, smaller)
@@ -229,7 +231,8 @@ def fit(
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
-        size = smaller if epoch < n_smaller(config.progressive, config.epochs) else None
+        done = Done(epoch, n_done_smaller)
+        size = smaller if epoch < n_smaller(config.progressive, config.epochs, done) else None
         if size is not None:
             label += f" at {size[0]}x{size[1]} pixels"
         batches = training_batches(config, train, n_classes, epoch, hardest, devices)
@@ -254,7 +257,9 @@ def fit(
             # The loss of a batch is from before its step: weights that the last step broke show
             # here first, and must not be kept as a good state.
             _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
-            times = relative_times(config, config.epochs, of_smaller, hardest)
+            n_done_smaller += size is not None
+            done = Done(epoch + 1, n_done_smaller)
+            times = relative_times(config, config.epochs, of_smaller, hardest, done)
             each = (time.monotonic() - began) / sum(times[first : epoch + 1])
             left = each * sum(times[epoch + 1 :])
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
@@ -265,15 +270,15 @@ def fit(
         if devices.is_first:
             if merit(row, config) > best:
                 phase.save_weights(weights, run.weights("best"))
+            if size is not None:
+                run.record(smaller_images={"size": size, "epochs": n_done_smaller})
             save_snapshot(model, history, run.snapshot_file, hardest)
             add_result(history, run.results_file)
-            if size is not None:
-                run.record(smaller_images={"size": size, "epochs": earlier + epoch + 1})
             log_row(row)
         fitting = config.epochs
         if pace is not None:
             times_of = functools.partial(
-                relative_times, config, of_smaller=of_smaller, hardest=hardest
+                relative_times, config, of_smaller=of_smaller, hardest=hardest, done=done
             )
             fitting = pace.fitting(len(own), config.epochs, times_of)
         if fitting != config.epochs:
@@ -312,6 +317,14 @@ def save_last(phase: Phase, weights: list[Any], run: Run, n_epochs: int) -> None
     if known != n_epochs or not path.exists():
         phase.save_weights(weights, path)
         run.record(last_after=n_epochs)
+
+
+def _done_smaller(run: Run, n_done: int, devices: Devices) -> int:
+    """Return how many of the epochs so far trained on smaller images, as process 0 knows."""
+    kept = run.smaller_images if devices.is_first else None
+    recorded = 0 if kept is None else kept.n_epochs
+    # A kill may have come between the record and the snapshot.
+    return min(int(from_first(devices, str(recorded).encode())), n_done)
 
 
 def _steps(phase: Phase) -> Steps:

@@ -49,7 +49,7 @@ def test_a_recipe_says_which_model_has_settings_of_its_own(cli):
     lines = cli("recipes", "show", "fast").out.splitlines()
     own = RECIPES.entry("fast").info["of_models"]["fast-deep"]["augment.cutout"]
     assert (
-        f"# With --model fast-deep by default: progressive.scale=1.0, augment.cutout={own}" in lines
+        f"# With --model fast-deep by default: augment.cutout={own}, progressive.scale=1.0" in lines
     )
 
 

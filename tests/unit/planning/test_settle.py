@@ -144,6 +144,12 @@ def cutout(given, from_file=None) -> float:
     return settle_names(Request(given, from_file or {}), Progress()).augment.cutout
 
 
+def test_smaller_images_first_are_for_one_of_the_measured_networks_alone():
+    for model in RECIPES.entry("fast").info["curves"]:
+        config = settle_names(Request({**DEEP, "model": model}, {}), Progress())
+        assert config.progressive.scale == (0.75 if model == "fast-medium" else 1)
+
+
 def test_a_recipe_has_settings_for_one_network_alone():
     medium = {**DEEP, "model": "fast-medium"}
     own = RECIPES.entry("fast").info["of_models"]["fast-deep"]["augment.cutout"]

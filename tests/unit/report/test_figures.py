@@ -13,7 +13,7 @@ from PIL import Image
 from convscope.errors import StorageError
 from convscope.evaluation.selective import Selection
 from convscope.report import figures
-from convscope.report.curves import SmallerImages, curves_figure
+from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     TRAIN_COLOUR,
     VAL_COLOUR,
@@ -22,6 +22,7 @@ from convscope.report.figures import (
     samples_figure,
     save_figure,
 )
+from convscope.run import SmallerImages
 
 
 def draw_confusion(matrix, names, path, *, title):

@@ -7,7 +7,7 @@ import pytest
 
 from convscope.recipe import Recipe, resolve
 from convscope.report import run_page
-from convscope.report.curves import SmallerImages
+from convscope.run import SmallerImages
 from convscope.types import Predictions
 
 

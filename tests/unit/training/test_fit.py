@@ -451,6 +451,21 @@ def test_going_on_learns_from_images_of_the_same_size(data, run, tmp_path, monke
         assert each.state["smaller_images"] == {"size": [18, 18], "epochs": 2}
 
 
+def test_with_more_epochs_after_the_fact_none_is_smaller_again(data, run, monkeypatch):
+    sizes = []
+
+    def noting(steps, batches, watch, size):
+        sizes.append(size)
+        return train_epoch(steps, batches, watch, size)
+
+    monkeypatch.setattr("convscope.training.fit.train_epoch", noting)
+    for epochs in (4, 9):
+        config = settings(epochs=epochs, **{"progressive.scale": 0.75})
+        start(data, run, config, model=of_any_size())
+    assert sizes == [(18, 18), (18, 18), *[None] * 7]
+    assert run.smaller_images == (2, "18x18 pixels")
+
+
 @pytest.mark.parametrize(("measured", "time"), [(0.7, 0.7), (None, 0.5625)])
 def test_the_time_of_epochs_of_smaller_images_is_the_measured_one(data, run, measured, time):
     asked = []
@@ -466,7 +481,7 @@ def test_the_time_of_epochs_of_smaller_images_is_the_measured_one(data, run, mea
     train, val = Examples.of(data.train), Examples.of(data.val)
     phase = Phase(of_any_size(), train, val, config, Saved())
     fit(phase, run, log_row=lambda row: None, progress=Progress(), pace=Asking())
-    assert asked == [[time, time, 1, 1]] * 2
+    assert asked == [[time, time, 1, 1], [time, 1, 1, 1]]  # then, of these two epochs one was
 
 
 def in_phases(data, run, epochs=(2, 2), *, model=None, log_row=lambda row: None, **changes):

@@ -13,6 +13,7 @@ from convscope.training.batches import Batches
 from convscope.training.objective import build_state
 from convscope.training.passes import steps_on_one_device, train_epoch
 from convscope.training.progressive import (
+    Done,
     n_smaller,
     relative_times,
     share_of_pixels,
@@ -92,6 +93,32 @@ def test_each_fast_network_works_at_the_smaller_size():
 )
 def test_the_first_share_of_the_epochs_is_of_smaller_images(scale, until, epochs, smaller):
     assert n_smaller(ProgressiveSettings(scale=scale, until=until), epochs) == smaller
+
+
+@pytest.mark.parametrize(
+    ("epochs", "done", "smaller"),
+    [
+        (12, Done(3, 3), 6),
+        (4, Done(3, 3), 3),  # fewer epochs than planned: those are over
+        (30, Done(12, 6), 6),  # more epochs after the fact: none is smaller again
+        (30, Done(6, 6), 15),
+        (8, Done(5, 0), 0),
+    ],
+)
+def test_after_an_epoch_at_full_size_none_is_smaller_again(epochs, done, smaller):
+    settings = ProgressiveSettings(scale=0.75)
+    assert n_smaller(settings, epochs, done) == smaller
+    config = SimpleNamespace(progressive=settings, filter=FilterSettings())
+    times = relative_times(config, epochs, 0.5, done=done)
+    assert times == [0.5] * smaller + [1] * (epochs - smaller)
+
+
+def test_a_network_that_does_not_resize_is_refused_in_one_line():
+    inputs = keras.Input((32, 24, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(4)(x), name="net")
+    with pytest.raises(ConfigError, match=r"no step of its own that resizes.*scale=1$"):
+        smaller_size(ProgressiveSettings(scale=0.75), model)
 
 
 def test_the_time_of_an_epoch_is_that_of_its_images_and_of_their_size():

@@ -214,14 +214,20 @@ class Proposals:
             note = f"{self._kind} images raise the held-out loss"
             self._results.rows.remove(tried)
             self._results.rows.append(replace(tried, note=note))
+        turned = self._copies is TURNED
+        if keeps:
+            verdict = "these copies do no harm" if turned else "mirroring does no harm"
+        elif turned:
+            verdict = (
+                "fine-tuning will turn images, since augment.turn says so, but not mirror them"
+            )
+        else:
+            verdict = (
+                "images will not be mirrored, since that may change the class, as with letters"
+            )
         self._progress.say(
             f"Loss on held-out images {np.nanmean(both):.4f} with {self._kind} ones, "
-            f"{np.nanmean(plain):.4f} without: "
-            + (
-                "mirroring does no harm"
-                if keeps
-                else "images will not be mirrored, since that may change the class, as with letters"
-            )
+            f"{np.nanmean(plain):.4f} without: {verdict}"
         )
         return keeps
 
