@@ -28,7 +28,7 @@ from convscope.api.data import load
 from convscope.datasets.checks.duplicates import near_groups
 from convscope.datasets.checks.fingerprints import fingerprint, gather
 from convscope.datasets.checks.near_copies import find_near_copies
-from convscope.datasets.checks.orientation import spell_way
+from convscope.images.orientation import spell_way
 from convscope.machine import peak_memory_mb
 from convscope.progress import console_progress
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.backend import uncompiled
-from convscope.datasets.checks.orientation import MIRRORED, turn
 from convscope.errors import ConfigError
+from convscope.images.orientation import MIRRORED, turn
 from convscope.recipe import AugmentSettings
 from convscope.training.batches import Examples, Finish
 from convscope.types import (

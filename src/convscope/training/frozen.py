@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.classifier.classify import batch_size_for
-from convscope.datasets.checks.orientation import spell_way
 from convscope.datasets.division.draw import Together, keys_of
+from convscope.images.orientation import spell_way
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import END, START, TransferModel

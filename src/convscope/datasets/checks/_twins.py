@@ -11,7 +11,7 @@ from convscope.datasets.checks.duplicates import equal_groups, near_groups
 from convscope.datasets.checks.findings import DataFinding, Severity
 from convscope.datasets.checks.fingerprints import Fingerprints
 from convscope.datasets.checks.near_copies import find_near_copies
-from convscope.datasets.checks.orientation import (
+from convscope.images.orientation import (
     AS_IT_IS,
     MIRRORED,
     followed_by,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convscope.datasets.checks.near_copies import NearCopies
-from convscope.datasets.checks.orientation import AS_IT_IS, followed_by, undone
+from convscope.images.orientation import AS_IT_IS, followed_by, undone
 
 
 @dataclass(frozen=True)

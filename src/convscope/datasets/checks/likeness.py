@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from convscope.datasets.checks.alignment import align, correlate, halve, move
 from convscope.datasets.checks.fingerprints import COARSE_SIDE, Fingerprints
-from convscope.datasets.checks.orientation import turn
 from convscope.datasets.folders.parallel import map_ordered
+from convscope.images.orientation import turn
 from convscope.machine import usable_cores
 from convscope.progress import Advance
 from convscope.types import FloatArray

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from convscope.datasets.checks.fingerprints import Fingerprints, are_blank, fingerprint, gather
 from convscope.datasets.checks.likeness import Likeness
 from convscope.datasets.checks.neighbours import Patterns, contrasts, nearest
-from convscope.datasets.checks.orientation import AS_IT_IS, MIRRORED, undone
+from convscope.images.orientation import AS_IT_IS, MIRRORED, undone
 from convscope.progress import Progress
 from convscope.types import FloatArray, Split
 from convscope.wording import printable

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.datasets.checks.fingerprints import COLOUR_SIDE, Fingerprints
-from convscope.datasets.checks.orientation import AS_IT_IS, turn
 from convscope.datasets.folders.parallel import map_ordered
+from convscope.images.orientation import AS_IT_IS, turn
 from convscope.machine import usable_cores
 from convscope.progress import Advance
 from convscope.types import FloatArray

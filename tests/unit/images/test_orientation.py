@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from convscope.datasets.checks.orientation import followed_by, spell_way, turn, undone
+from convscope.images.orientation import followed_by, spell_way, turn, undone
 
 N_WAYS = 8
 PICTURE = np.arange(9).reshape(3, 3)
