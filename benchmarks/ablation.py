@@ -117,13 +117,14 @@ def judged(run: Run, views: TtaSettings) -> float:
     """Return what the same weights reach by the mean over other views."""
     import convscope
     from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.spec import Views
     from convscope.classifier.views import MeanOverViews
     from convscope.evaluation.predictions import predict_images
     from convscope.progress import Progress
 
     val = convscope.load("cifar10", progress=Progress()).val
     assert val is not None
-    model = MeanOverViews(open_classifier(run, "last").network, views)
+    model = MeanOverViews(open_classifier(run, "last").network, Views(**views.model_dump()))
     probs = predict_images(model, val.images, batch_size=500, progress=Progress(), label="")
     return float((probs.argmax(axis=1) == val.labels).mean())
 

@@ -172,13 +172,15 @@ class Trainer:
         """Return the share of images named rightly by the mean over views."""
         import jax
 
+        from convscope.classifier.spec import Views
         from convscope.classifier.views import MeanOverViews
 
         @jax.jit
         def probabilities(images: Any) -> Any:
             return self._model.stateless_call(*weights, images, training=False)[0]
 
-        judge = MeanOverViews(SimpleNamespace(predict_on_batch=probabilities), self._config.tta)
+        views = Views(**self._config.tta.model_dump())
+        judge = MeanOverViews(SimpleNamespace(predict_on_batch=probabilities), views)
         right = 0
         for start in range(0, len(split), 2000):
             answers = judge.predict_on_batch(split.images[start : start + 2000]).argmax(axis=1)

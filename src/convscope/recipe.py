@@ -165,6 +165,11 @@ class TtaSettings(Settings):
     """Test-time augmentation: evaluate and predict by the mean over views of an image."""
 
     mirror: bool = Field(False, description="average over the image and its mirror image")
+    turn: bool = Field(
+        False,
+        description="average over the image turned by quarters of a circle, with tta.mirror over "
+        "all eight orientations; for square images without an upright direction",
+    )
     shift: float = Field(
         0.0,
         ge=0,

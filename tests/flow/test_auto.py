@@ -143,6 +143,26 @@ def test_the_temperature_is_that_of_heads_of_the_folds(quick):
 
 
 @pytest.mark.usefixtures("tiny_backbone")
+def test_over_views_of_an_image_the_temperature_is_that_of_their_mean(arrows, tmp_path):
+    run = convscope.train(
+        data=arrows,
+        minutes=0.05,
+        out=tmp_path / "run",
+        settings={"tta.mirror": True, "tta.turn": True},
+        test=False,
+        progress=Progress(),
+        **QUICK,
+    )
+    assert run.metrics["weights"] == "refit"
+    # What the folds say is of each image as it is.
+    assert not run.out_of_fold_file.exists()
+    assert "folds" not in run.metrics
+    said = read_predictions(run.predictions_file)[0]["val"]
+    fitted = fit_temperature(said.probs, said.labels)
+    assert spec_of(run, "refit").temperature == pytest.approx(fitted, abs=1e-4)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
 def test_groups_stay_together_through_a_search_and_its_numbers(arrows, tmp_path):
     rows = ["file,label,scene"]
     for path in sorted(arrows.rglob("*.png")):

@@ -206,6 +206,8 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
         ({"mirror": False, "shift": 0}, False, 58),
         ({"mirror": True, "shift": 0}, False, 56),
         ({"mirror": False, "shift": 0.03}, False, 57),
+        # Eight views: eight times as much to judge.
+        ({"mirror": True, "turn": True, "shift": 0}, False, 50),
         # An epoch costs another of 718 + 719 images, and 2 s are for compiling again.
         ({"mirror": False, "shift": 0}, True, 18),
     ],

@@ -187,7 +187,7 @@ def _new_spec(run: Run, which: str, temperature: float) -> ClassifierSpec:
         decoder_version=_decoder_of(run, which),
         scaling=seen.scaling,
         temperature=temperature,
-        views=Views(config.tta.mirror, config.tta.shift),
+        views=Views(**config.tta.model_dump()),
         multi_label=config.multi_label,
         # Until they are chosen, by an evaluation.
         thresholds=(0.5,) * len(run.class_names) if config.multi_label else (),

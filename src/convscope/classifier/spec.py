@@ -11,9 +11,10 @@ from convscope.classifier.shares import CONFIDENCES, Shares
 from convscope.errors import RunError
 from convscope.images.deep import WHITES
 from convscope.images.fit import FITS, MAX_SIDE, Fit
+from convscope.images.orientation import orientations
 from convscope.storage import write_text
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file; raised when an older convscope could misread it."""
 
 TEMPERATURES = (0.05, 20.0)
@@ -33,10 +34,17 @@ class Views:
         mirror: Whether the mirror image is included.
         shift: Share of the side by which shifted versions are moved, both ways along the diagonal,
             in [0, 1); 0 for none.
+        turn: Whether all of these are included as turned by quarters of a circle too.
     """
 
     mirror: bool = False
     shift: float = 0.0
+    turn: bool = False
+
+    @property
+    def orientations(self) -> list[int]:
+        """Orientations of the views, that of the image first; see `images.orientation`."""
+        return orientations(mirrored=self.mirror, turned=self.turn)
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ class ClassifierSpec:
             "scaling": isinstance(self.scaling, str),
             "temperature": _within(self.temperature, *TEMPERATURES),
             "views.mirror": isinstance(self.views.mirror, bool),
+            "views.turn": isinstance(self.views.turn, bool)
+            and (not self.views.turn or self.height == self.width),
             "views.shift": _within(self.views.shift, 0, 1) and self.views.shift < 1,
             "reject_above": _within(self.reject_above, 0, LARGEST_DISTANCE),
             "reject_below": _within(self.reject_below, 0, LARGEST_ENERGY),

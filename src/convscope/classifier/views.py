@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.classifier.spec import Views
+from convscope.images.orientation import turn
 from convscope.types import FloatArray, UInt8Array
 
 DOUBT = 0.2
@@ -44,7 +45,7 @@ class MeanOverViews:
         Args:
             images: Shape (batch, height, width, channels).
         """
-        probs = self._both_ways(images)
+        probs = self._all_ways(images)
         reach = reach_of(self._settings, images.shape[1:3])
         if not any(reach):
             return probs
@@ -57,12 +58,12 @@ class MeanOverViews:
             # Some backends compile again for each batch size: few sizes are used, with padding.
             padded = np.resize(doubtful, 1 << (len(doubtful) - 1).bit_length())
             frames = (shifted(images[padded], *(sign * n for n in reach)) for sign in (-1, 1))
-            there, back = (self._both_ways(frame)[: len(doubtful)] for frame in frames)
+            there, back = (self._all_ways(frame)[: len(doubtful)] for frame in frames)
             probs[doubtful] = probs[doubtful] / 2 + (there + back) / 4
         return probs
 
-    def _both_ways(self, images: UInt8Array) -> FloatArray:
-        views = [images, images[:, :, ::-1]] if self._settings.mirror else [images]
+    def _all_ways(self, images: UInt8Array) -> FloatArray:
+        views = (turn(images, way, (1, 2)) for way in self._settings.orientations)
         answers = [
             np.asarray(self._network.predict_on_batch(np.ascontiguousarray(view)), np.float32)
             for view in views

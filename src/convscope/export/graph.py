@@ -15,6 +15,7 @@ from convscope.classifier.views import DOUBT, moved_indices, reach_of
 from convscope.engines import INPUT
 from convscope.export._operations import plain_operation
 from convscope.images.fit import PADDING
+from convscope.images.orientation import MIRRORED
 from convscope.models.structure import (
     as_functional,
     ends_in_sigmoid,
@@ -347,17 +348,18 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
     if views == Views():
         return _run(network, images, spec)
 
-    def both_ways(frames: Tensor) -> tuple[Tensor, Tensor]:
-        if not views.mirror:
+    def all_ways(frames: Tensor) -> tuple[Tensor, Tensor]:
+        ways = views.orientations
+        if len(ways) == 1:
             found = _run(network, frames, spec)
             return _plain_probs(found["logits"], spec), found["features"]
         n_frames = tf.shape(frames)[0]
-        found = _run(network, tf.concat([frames, tf.reverse(frames, [2])], axis=0), spec)
+        found = _run(network, tf.concat([_turned(frames, way) for way in ways], axis=0), spec)
         probs = _plain_probs(found["logits"], spec)
-        mean = (probs[:n_frames] + probs[n_frames:]) / 2
+        mean = tf.reduce_mean(tf.reshape(probs, (len(ways), n_frames, probs.shape[1])), axis=0)
         return mean, found["features"][:n_frames]
 
-    probs, features = both_ways(images)
+    probs, features = all_ways(images)
     reach = reach_of(views, (spec.height, spec.width))
     if any(reach):
         if spec.multi_label:
@@ -371,7 +373,7 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
             some = tf.gather_nd(images, rows)
             some = tf.ensure_shape(some, (None, spec.height, spec.width, spec.channels))
             frames = [_moved(some, -reach[0], -reach[1]), _moved(some, *reach)]
-            moved, _ = both_ways(tf.concat(frames, axis=0))
+            moved, _ = all_ways(tf.concat(frames, axis=0))
             n_doubtful = tf.shape(rows)[0]
             there, back = moved[:n_doubtful], moved[n_doubtful:]
             mean = tf.gather_nd(probs, rows) / 2 + (there + back) / 4
@@ -394,6 +396,22 @@ def _distance(pooled: Tensor, known: Familiarity) -> Tensor:
     others = tf.reduce_sum(tf.square(away), axis=1) - tf.reduce_sum(along, axis=1)
     total = tf.reduce_sum(along / tf.constant(known.variances), axis=1)
     return (total + tf.maximum(others, 0.0) / known.rest) / len(known.centre)
+
+
+def _turned(images: Tensor, way: int) -> Tensor:
+    """Return images in another orientation, as `images.orientation.turn` does."""
+    import tensorflow as tf
+
+    if way >= MIRRORED:
+        images = tf.reverse(images, [2])
+    match way % 4:
+        case 1:
+            return tf.transpose(tf.reverse(images, [2]), (0, 2, 1, 3))
+        case 2:
+            return tf.reverse(images, [1, 2])
+        case 3:
+            return tf.reverse(tf.transpose(images, (0, 2, 1, 3)), [2])
+    return images
 
 
 def _moved(images: Tensor, rows: int, columns: int) -> Tensor:

@@ -24,12 +24,30 @@ _WORDS = (
 )
 
 
-def turn(pictures: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
+def orientations(*, mirrored: bool, turned: bool) -> list[int]:
+    """Return the orientations that mirroring and quarter turns make, that of the picture first.
+
+    Examples:
+        >>> orientations(mirrored=True, turned=False), orientations(mirrored=False, turned=True)
+        ([0, 4], [0, 1, 2, 3])
+    """
+    turns = range(4 if turned else 1)
+    return [
+        start + way
+        for start in ((AS_IT_IS, MIRRORED) if mirrored else (AS_IT_IS,))
+        for way in turns
+    ]
+
+
+def turn(
+    pictures: npt.NDArray[Any], way: int, axes: tuple[int, int] = (-2, -1)
+) -> npt.NDArray[Any]:
     """Return pictures in another orientation.
 
     Args:
-        pictures: Shape (..., side, side).
+        pictures: Any shape; those that are turned by 90 degrees get the sides of each other.
         way: Orientation in [0, 8).
+        axes: Axes of the rows and of the columns.
 
     Examples:
         >>> turn(np.array([[1, 2], [3, 4]]), 4).tolist()
@@ -38,8 +56,8 @@ def turn(pictures: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
         [[2, 4], [1, 3]]
     """
     if way >= MIRRORED:
-        pictures = pictures[..., ::-1]
-    return np.rot90(pictures, way % 4, axes=(-2, -1))
+        pictures = np.flip(pictures, axes[1])
+    return np.rot90(pictures, way % 4, axes)
 
 
 def followed_by(first: int, second: int) -> int:

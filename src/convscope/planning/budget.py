@@ -12,6 +12,7 @@ import numpy as np
 
 from convscope.backend import forget_networks
 from convscope.errors import ConfigError
+from convscope.images.orientation import orientations
 from convscope.planning.curves import (
     CURVE_IMAGES,
     Curves,
@@ -189,7 +190,8 @@ def choose(
     curves = {name: curves[name] for name in speeds}
     judged = [part for part in (dataset.val, dataset.test) if part is not None]
     tta = config.tta
-    views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
+    views = len(orientations(mirrored=tta.mirror, turned=tta.turn))
+    views *= 1 + 2 * _DOUBTFUL * bool(tta.shift)
     # Both counted in epochs of all images at full size.
     judging = _JUDGING * views * sum(map(len, judged)) / n_images
     choosing = _JUDGING if config.filter.share < 1 else 0

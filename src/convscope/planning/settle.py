@@ -95,7 +95,8 @@ def settle(
     # In a file of a run they were named by nobody.
     require_drawn(dataset, request.given)
     config = settle_labels(request, config, dataset)
-    require_turnable(config.augment, *dataset.image_shape[:2])
+    for settings in (config.augment, config.tta):
+        require_turnable(settings, *dataset.image_shape[:2])
     config = settle_batches(request, config, len(dataset.train), progress)
     config, weights = _locate_weights(config, progress)
     if "backbone.views" not in request.chosen:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from convscope.backend import uncompiled
 from convscope.errors import ConfigError
-from convscope.images.orientation import MIRRORED, turn
-from convscope.recipe import AugmentSettings
+from convscope.images.orientation import turn
+from convscope.recipe import AugmentSettings, TtaSettings
 from convscope.training.batches import Examples, Finish
 from convscope.types import (
     FloatArray,
@@ -107,7 +107,7 @@ class AugmentedView:
         images[flipped] = images[flipped, :, ::-1]
         turns = self.turns[key]
         for quarters in set(turns.tolist()) - {0}:
-            images[turns == quarters] = _oriented(images[turns == quarters], quarters)
+            images[turns == quarters] = turn(images[turns == quarters], quarters, (1, 2))
         if any(self.reach):
             images = _shifted(images, self.shift[key], self.reach)
         if all(self.hole):
@@ -123,7 +123,7 @@ class OrientedImages:
 
     Args:
         images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
-        way: Orientation in [0, 8), as `datasets.checks.orientation` counts them.
+        way: Orientation in [0, 8), as `images.orientation` counts them.
     """
 
     def __init__(self, images: Images, way: int) -> None:
@@ -135,25 +135,14 @@ class OrientedImages:
 
     def __getitem__(self, key: Any) -> UInt8Array:
         """Return the images at an index array or slice, in that orientation."""
-        return _oriented(np.asarray(self._images[key]), self._way)
+        return turn(np.asarray(self._images[key]), self._way, (1, 2))
 
 
-def orientations(settings: AugmentSettings) -> list[int]:
-    """Return the orientations that flips and turns make, that of the image itself first.
-
-    Examples:
-        >>> orientations(AugmentSettings(flip=True)), orientations(AugmentSettings(turn=True))
-        ([0, 4], [0, 1, 2, 3])
-    """
-    turns = range(4 if settings.turn else 1)
-    return [start + way for start in ((0, MIRRORED) if settings.flip else (0,)) for way in turns]
-
-
-def require_turnable(settings: AugmentSettings, height: int, width: int) -> None:
+def require_turnable(settings: AugmentSettings | TtaSettings, height: int, width: int) -> None:
     """Refuse to turn images by a quarter of a circle that would have other sides then.
 
     Args:
-        settings: Kinds of augmentation.
+        settings: Kinds of augmentation, in training or of test time.
         height: Rows of the images.
         width: Columns of the images.
 
@@ -161,9 +150,10 @@ def require_turnable(settings: AugmentSettings, height: int, width: int) -> None
         ConfigError: If they are to be turned and are not square.
     """
     if settings.turn and height != width:
+        name = "augment.turn" if isinstance(settings, AugmentSettings) else "tta.turn"
         raise ConfigError(
-            f"augment.turn needs square images, and these are {width} x {height}; --image-size "
-            f"{min(height, width)} makes images of a folder square, or leave augment.turn at false"
+            f"{name} needs square images, and these are {width} x {height}; --image-size "
+            f"{min(height, width)} makes images of a folder square, or leave {name} at false"
         )
 
 
@@ -236,11 +226,6 @@ def hard_targets(n_classes: int) -> Finish:
     """Return a function that one-hot encodes labels, to evaluate a network trained on soft ones."""
     identity = np.eye(n_classes, dtype=np.float32)
     return lambda inputs, labels, index: (inputs, identity[labels])
-
-
-def _oriented(images: UInt8Array, way: int) -> UInt8Array:
-    # (batch, side, side, channels), to (batch, channels, side, side) and back.
-    return np.moveaxis(turn(np.moveaxis(images, 3, 1), way), 1, 3)
 
 
 def _shifted(

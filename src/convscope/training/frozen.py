@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from convscope.classifier.classify import batch_size_for
 from convscope.datasets.division.draw import Together, keys_of
-from convscope.images.orientation import spell_way
+from convscope.images.orientation import orientations, spell_way
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import END, START, TransferModel
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
-from convscope.training.augment import AugmentedView, OrientedImages, augmented, orientations
+from convscope.training.augment import AugmentedView, OrientedImages, augmented
 from convscope.training.batches import Examples
 from convscope.training.features import Features, Source, compute_features
 from convscope.types import InputSpec, Split, Stacked
@@ -302,7 +302,7 @@ def _views(train: Split, config: RunConfig) -> list[_Version]:
     if not augment.varies:
         return [plain]
     only_orients = not augment.model_copy(update={"flip": False, "turn": False}).varies
-    ways = orientations(augment)
+    ways = orientations(mirrored=augment.flip, turned=augment.turn)
     if only_orients and n_views == len(ways) and config.trains_at_once:
         # All views are learnt from at once: the images as they are, which are mostly in the cache,
         # and in each other orientation.

@@ -14,7 +14,7 @@ from convscope.models.saving import PortableModel
 from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
-from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
+from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings, TtaSettings
 from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
@@ -130,7 +130,10 @@ def train_transfer(
         save, n_epochs = save_as(twin.head), n_chosen(HEAD)
         phase = Phase(alone, *on_features, config, save, HEAD, n_chosen=n_epochs)
         if head.logistic:
-            if keep_out_of_fold is not None and not run.snapshot_file.exists():
+            # The folds answer for each image as it is: nothing could be fitted to that where answers
+            # are means over views.
+            once = config.tta == TtaSettings()
+            if keep_out_of_fold is not None and once and not run.snapshot_file.exists():
                 keep_out_of_fold(predict_out_of_fold(phase, output, statistics, twin.blocks, run))
             return fit_at_once(
                 phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress

@@ -47,6 +47,8 @@ def test_what_is_written_is_read(tmp_path):
         *(("height", 0), ("height", 1e9), ("width", "32"), ("channels", 4), ("channels", True)),
         *(("fit", "stretch"), ("temperature", 0), ("temperature", float("nan"))),
         *(("temperature", True), ("views", {"mirror": 1, "shift": 0}), ("views", [])),
+        # Its images are not square.
+        *(("views", {"turn": True}), ("views", {"turn": 0})),
         *(("val_shares", []), ("val_shares", {"n_images": 9})),
         ("val_shares", {"n_images": 9, "classes": [2, -1], "confidences": [1] + [0] * 10}),
         ("val_shares", {"n_images": 9, "classes": [1], "confidences": [1] + [0] * 10}),

@@ -5,6 +5,7 @@ import pytest
 from convscope.classifier.keras_model import load_model
 from convscope.classifier.spec import Views
 from convscope.classifier.views import MeanOverViews
+from convscope.images.orientation import turn
 
 IMAGES = np.random.default_rng(0).integers(0, 3, (6, 8, 10, 1), dtype=np.uint8)
 
@@ -57,6 +58,45 @@ def test_in_doubt_it_answers_with_the_weighted_mean(saved, mirror, shift, rows, 
         assert np.abs(expected - answers(saved, IMAGES)).max() > 0.005
     model = averaged(saved, Views(mirror, shift))
     np.testing.assert_allclose(model.predict_on_batch(IMAGES), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_turned_views_are_the_image_in_all_four_ways_and_mirrored_in_all_eight(mirror):
+    """An answer that depends on one corner becomes one on all corners."""
+
+    class UpperLeft:
+        def predict_on_batch(self, images) -> np.ndarray:
+            first = images[:, 0, 0, :1] / np.float32(255)
+            above = images[:, 0, 1, :1] / np.float32(255)
+            return np.concatenate([first, above, 1 - first - above], axis=1)
+
+    image = np.zeros((1, 4, 4, 1), np.uint8)
+    image[0, 0, 3], image[0, 0, 1], image[0, 3, 1] = 40, 80, 120
+    found = MeanOverViews(UpperLeft(), Views(mirror=mirror, turn=True)).predict_on_batch(image)
+    # Corners: 40. Right of the upper left corner is, as the image turns to the left, what lies
+    # below the upper right one, left of the lower right one, above the lower left one; in the
+    # mirror what lies left of the upper right one and so on.
+    beside = [80, 0, 0, 0, *([0, 0, 0, 120] if mirror else [])]
+    first, above = 40 / 4 / 255, np.mean(beside) / 255
+    np.testing.assert_allclose(found, [[first, above, 1 - first - above]], atol=1e-6)
+
+
+def test_an_answer_over_turned_views_is_the_same_for_the_image_in_any_orientation():
+    rng = np.random.default_rng(7)
+    kernel = rng.normal(0, 0.01, (6 * 6 * 3, 4)).astype(np.float32)
+
+    class Dense:
+        def predict_on_batch(self, images) -> np.ndarray:
+            shares = np.exp(images.reshape(len(images), -1).astype(np.float32) @ kernel)
+            return shares / shares.sum(axis=1, keepdims=True)
+
+    images = rng.integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+    views = MeanOverViews(Dense(), Views(mirror=True, turn=True))
+    wanted = views.predict_on_batch(images)
+    assert np.abs(wanted - Dense().predict_on_batch(images)).max() > 0.05
+    for way in range(8):
+        found = views.predict_on_batch(turn(images, way, (1, 2)))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 class Counting:

@@ -94,6 +94,23 @@ def test_views_and_temperature_are_inside(settings, network):
     assert len(outputs["features"]) == len(images)
 
 
+@pytest.mark.parametrize(
+    "views", [Views(turn=True), Views(mirror=True, turn=True, shift=0.125)], ids=str
+)
+def test_turned_views_are_inside(views):
+    keras.utils.set_random_seed(7)
+    pixels = keras.Input((HEIGHT, HEIGHT, 3))
+    scaled = keras.layers.Flatten()(keras.layers.Rescaling(1 / 1275)(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(len(NAMES), activation="softmax")(scaled))
+    square = ClassifierSpec(NAMES, HEIGHT, HEIGHT, 3, views=views)
+    classifier = Classifier(network, square)
+    images = np.stack([photo(HEIGHT, HEIGHT, seed) for seed in range(9)])
+    wanted = classifier.predict_on_batch(images)
+    assert np.abs(wanted - network.predict_on_batch(images)).max() > 0.01
+    found = build_function(network, square)(images)["probs"].numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_convolutions_for_images_in_doubt_are_converted_too(network):
     onnxruntime = pytest.importorskip("onnxruntime")
     classifier = Classifier(network, spec(views=Views(mirror=True, shift=0.125)))
