@@ -209,15 +209,15 @@ class Trainer:
             )
         )  # type: ignore[return-value]
 
-    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any, Any, Any, Any]:
-        """Return order, flips, turns, shifts and squares, as `convscope train` draws them."""
+    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any]:
+        """Return the order of the images and their changes, as `convscope train` draws them."""
         from convscope.training.augment import AugmentedView
         from convscope.training.batches import epoch_order
 
         view = AugmentedView(self._train.images, self._config.augment, seed, epoch)
         order = epoch_order(len(self._train), seed, epoch)[: self._steps * self._config.batch_size]
         places = order.reshape(self._steps, -1).astype(np.int32)
-        return places, view.flipped, view.turns, view.shift, view.corner
+        return places, view.changes
 
     def _compiled(self, size: tuple[int, int] | None) -> Any:
         """Return an epoch of images of a size, compiled; None: the network's own."""
@@ -233,9 +233,7 @@ class Trainer:
             traced = jax.jit(of_size, donate_argnums=0).lower(state, self._data, *self._draws(0, 0))
         return traced.compile()
 
-    def _trace_epoch(
-        self, state: Any, data: Any, order: Any, flipped: Any, turns: Any, shift: Any, corner: Any
-    ) -> Any:
+    def _trace_epoch(self, state: Any, data: Any, order: Any, changes: Any) -> Any:
         import jax
         import jax.numpy as jnp
 
@@ -245,12 +243,7 @@ class Trainer:
         pixels, labels = data
         soft = self._config.label_smoothing
         targets = jnp.eye(self._n_classes) * (1 - soft) + soft / self._n_classes
-        view = AugmentedView(self._train.images[:1], self._config.augment, 0, 0)
-        sizes = {"turn": view.settings.turn, "reach": view.reach, "hole": view.hole}
-
-        def varied(places: Any) -> Any:
-            drawn = (flipped[places], turns[places], shift[places], corner[places])
-            return changed_images(pixels, places, *drawn, **sizes)
+        extent = AugmentedView(self._train.images[:1], self._config.augment, 0, 0).extent
 
         def loss(trainable: Any, fixed: Any, images: Any, wanted: Any) -> Any:
             probs, fixed = self._model.stateless_call(trainable, fixed, images, training=True)
@@ -258,7 +251,8 @@ class Trainer:
 
         def step(state: Any, places: Any) -> Any:
             trainable, fixed, moments = state
-            images, wanted = varied(places), targets[labels[places]]
+            images = changed_images(pixels, places, changes.of(places), extent)
+            wanted = targets[labels[places]]
             gradients, fixed = jax.grad(loss, has_aux=True)(trainable, fixed, images, wanted)
             trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
             return (trainable, fixed, moments), None

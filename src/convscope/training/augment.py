@@ -4,7 +4,7 @@ Everything here is a pure function of a seed, the number of a view or epoch, and
 image or batch, so that a cached or interrupted result is the same when it is made again.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,40 @@ _OF_FLIPS = 2**32 - 1
 
 _OF_TURNS = 2**32 - 2
 """The same for turns."""
+
+
+class Changes(NamedTuple):
+    """What is done to each image of a view; arrays of NumPy, or of JAX on a device.
+
+    Attributes:
+        flipped: Shape (n_images,), bool.
+        turns: Shape (n_images,): quarters of a circle to the left, in [0, 4), after the flip.
+        shift: Shape (n_images, 2): rows and columns by which the frame moves.
+        corner: Shape (n_images, 2): row and column of the blanked rectangle's upper left pixel.
+    """
+
+    flipped: Any
+    turns: Any
+    shift: Any
+    corner: Any
+
+    def of(self, key: Any) -> "Changes":
+        """Return those of the images at an index array or slice."""
+        return Changes(*(each[key] for each in self))
+
+
+class Extent(NamedTuple):
+    """How far the changes of a view go.
+
+    Attributes:
+        turn: Whether any image is turned; they are square then.
+        reach: Largest shift in rows and in columns.
+        hole: Height and width of the blanked rectangle, in pixels; 0 and 0: none.
+    """
+
+    turn: bool
+    reach: tuple[int, int]
+    hole: tuple[int, int]
 
 
 class AugmentedView:
@@ -58,12 +92,8 @@ class AugmentedView:
     Attributes:
         images: The images before the changes.
         settings: Kinds and strengths of augmentation.
-        flipped: Shape (n_images,), bool.
-        turns: Shape (n_images,): quarters of a circle to the left, in [0, 4), after the flip.
-        shift: Shape (n_images, 2): rows and columns by which the frame moves.
-        reach: Largest shift in rows and in columns.
-        hole: Height and width of the blanked rectangle, in pixels; 0 and 0: none.
-        corner: Shape (n_images, 2): row and column of its upper left pixel in each image.
+        changes: What is done to each image, apart from RandAugment.
+        extent: How far that goes.
 
     Raises:
         ConfigError: If images are to be turned and are not square.
@@ -77,25 +107,27 @@ class AugmentedView:
         self._seed = [seed, view]
         # By the seed alone the numbers would be those of the shifts in view 0.
         first = np.random.default_rng([seed, _OF_FLIPS]).integers(0, 2, n_images)
-        self.flipped = ((first + view) % 2).astype(bool) & settings.flip
-        self.turns = np.zeros(n_images, np.int64)
+        flipped = ((first + view) % 2).astype(bool) & settings.flip
+        turns = np.zeros(n_images, np.int64)
         if settings.turn:
             start = np.random.default_rng([seed, _OF_TURNS]).integers(0, 4, (n_images,))
             # A step more after four views: otherwise an image that is mirrored, as it is in every
             # second view, would be seen in two of its four ways only.
-            self.turns = (start + view + view // 4) % 4
+            turns = (start + view + view // 4) % 4
         rng = np.random.default_rng(self._seed)
-        self.reach = (round(settings.crop * height), round(settings.crop * width))
-        self.shift = np.stack([rng.integers(-n, n + 1, n_images) for n in self.reach], axis=1)
-        self.hole = (round(settings.cutout * height), round(settings.cutout * width))
+        reach = (round(settings.crop * height), round(settings.crop * width))
+        shift = np.stack([rng.integers(-n, n + 1, n_images) for n in reach], axis=1)
+        hole = (round(settings.cutout * height), round(settings.cutout * width))
         # Drawn last, so that shifts are the same with and without Cutout.
-        self.corner = np.stack(
+        corner = np.stack(
             [
                 rng.integers(0, side - length + 1, n_images)
-                for side, length in zip((height, width), self.hole, strict=True)
+                for side, length in zip((height, width), hole, strict=True)
             ],
             axis=1,
         )
+        self.changes = Changes(flipped, turns, shift, corner)
+        self.extent = Extent(settings.turn, reach, hole)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,15 +135,14 @@ class AugmentedView:
     def __getitem__(self, key: Any) -> UInt8Array:
         """Return the images at an index array or slice: (batch, height, width, channels)."""
         images: UInt8Array = np.array(self.images[key])
-        flipped = self.flipped[key]
+        (flipped, turns, shift, corner), (_, reach, hole) = self.changes.of(key), self.extent
         images[flipped] = images[flipped, :, ::-1]
-        turns = self.turns[key]
         for quarters in set(turns.tolist()) - {0}:
             images[turns == quarters] = turn(images[turns == quarters], quarters, (1, 2))
-        if any(self.reach):
-            images = _shifted(images, self.shift[key], self.reach)
-        if all(self.hole):
-            _blank(images, self.corner[key], self.hole)
+        if any(reach):
+            images = _shifted(images, shift, reach)
+        if all(hole):
+            _blank(images, corner, hole)
         if self.settings.randaugment:
             place = int(np.arange(len(self))[key][0])
             images = _randaugmented(images, self.settings, [*self._seed, place])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.training.augment import AugmentedView
+from convscope.training.augment import AugmentedView, Changes, Extent
 from convscope.training.batches import Batches
 from convscope.types import ImageView
 
@@ -100,9 +100,7 @@ class _OnDevice:
         if view is None:
             chosen = _taken()(self._inputs, rows)
         else:
-            drawn = (view.flipped[rows], view.turns[rows], view.shift[rows], view.corner[rows])
-            sizes = {"turn": view.settings.turn, "reach": view.reach, "hole": view.hole}
-            chosen = _changed()(self._inputs, rows, *drawn, **sizes)
+            chosen = _changed()(self._inputs, rows, view.changes.of(rows), view.extent)
         return chosen
 
 
@@ -114,30 +112,14 @@ def _taken() -> Callable[..., Any]:
     return jax.jit(lambda inputs, rows: inputs[rows])  # type: ignore[no-any-return, unused-ignore]
 
 
-def changed_images(
-    images: "jax.Array",
-    rows: Any,
-    flipped: Any,
-    turns: Any,
-    shift: Any,
-    corner: Any,
-    *,
-    turn: bool,
-    reach: tuple[int, int],
-    hole: tuple[int, int],
-) -> "jax.Array":
+def changed_images(images: "jax.Array", rows: Any, changes: Changes, extent: Extent) -> "jax.Array":
     """Return flipped, turned, shifted and partly blanked images, as `AugmentedView` has them.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8, on the device.
         rows: Shape (batch,), indices of the images to take.
-        flipped: Shape (batch,), bool; whether each of them is flipped.
-        turns: Shape (batch,), as the other names an attribute of `AugmentedView`.
-        shift: Shape (batch, 2).
-        corner: Shape (batch, 2).
-        turn: Whether any of them is turned; they are square then.
-        reach: Largest shift in rows and in columns.
-        hole: Height and width of the blanked rectangle.
+        changes: What is done to each of these.
+        extent: How far that goes.
 
     Returns:
         Shape (batch, height, width, channels), uint8.
@@ -146,10 +128,12 @@ def changed_images(
     import jax.numpy as jnp
 
     height, width, channels = images.shape[1:]
-    around = (*((each, each) for each in reach), (0, 0))
     n_pixels = height * width
+    turn, reach, hole = extent
+    around = (*((each, each) for each in reach), (0, 0))
 
-    def of_one(row: Any, flip: Any, quarters: Any, move: Any, at: Any) -> Any:
+    def of_one(row: Any, one: Changes) -> Any:
+        flip, quarters, move, at = one
         image = images[row]
         image = jnp.where(flip, image[:, ::-1], image)
         if turn:
@@ -171,7 +155,7 @@ def changed_images(
             image = jnp.where((in_rows[:, None] & in_columns)[..., None], colour, image)
         return image
 
-    changed: jax.Array = jax.vmap(of_one)(rows, flipped, turns, shift, corner)
+    changed: jax.Array = jax.vmap(of_one)(rows, changes)
     return changed
 
 
@@ -180,4 +164,4 @@ def _changed() -> Callable[..., Any]:
     """Return `changed_images`, compiled."""
     import jax
 
-    return jax.jit(changed_images, static_argnames=("turn", "reach", "hole"))  # type: ignore[no-any-return, unused-ignore]
+    return jax.jit(changed_images, static_argnames="extent")  # type: ignore[no-any-return, unused-ignore]

@@ -130,8 +130,8 @@ def train_transfer(
         save, n_epochs = save_as(twin.head), n_chosen(HEAD)
         phase = Phase(alone, *on_features, config, save, HEAD, n_chosen=n_epochs)
         if head.logistic:
-            # The folds answer for each image as it is: nothing could be fitted to that where answers
-            # are means over views.
+            # The folds answer for each image as it is: that is no measure where answers are
+            # means over views.
             once = config.tta == TtaSettings()
             if keep_out_of_fold is not None and once and not run.snapshot_file.exists():
                 keep_out_of_fold(predict_out_of_fold(phase, output, statistics, twin.blocks, run))

@@ -74,7 +74,7 @@ def test_four_views_hold_each_image_in_all_ways_and_with_flips_eight_in_all_orie
     # A turn says nothing about a flip: each orientation is as frequent.
     many = np.zeros((4000, 4, 4, 1), np.uint8)
     made = view(3, images=many, flip=True, turn=True)
-    shares = np.bincount(made.turns + 4 * made.flipped, minlength=8) / len(many)
+    shares = np.bincount(made.changes.turns + 4 * made.changes.flipped, minlength=8) / len(many)
     assert np.abs(shares - 1 / 8).max() < 0.02
 
 
@@ -82,8 +82,8 @@ def test_turns_leave_flips_shifts_and_squares_as_they_are():
     rest = {"flip": True, "crop": 0.2, "cutout": 0.3}
     without, having = (view(2, images=SQUARE, turn=turn, **rest) for turn in (False, True))
     for name in ("flipped", "shift", "corner"):
-        np.testing.assert_array_equal(getattr(having, name), getattr(without, name))
-    assert not without.turns.any()
+        np.testing.assert_array_equal(getattr(having.changes, name), getattr(without.changes, name))
+    assert not without.changes.turns.any()
     assert not np.array_equal(having[:], without[:])
 
 
@@ -157,7 +157,7 @@ def test_a_flip_says_nothing_about_a_shift():
         made = view(number, images=images, flip=True, crop=0.2)
         for shift in range(-2, 3):
             for axis in (0, 1):
-                assert 0.4 < made.flipped[made.shift[:, axis] == shift].mean() < 0.6
+                assert 0.4 < made.changes.flipped[made.changes.shift[:, axis] == shift].mean() < 0.6
 
 
 def test_cutout_leaves_flips_and_shifts_as_they_are():
