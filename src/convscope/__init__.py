@@ -39,6 +39,7 @@ __all__ = [
     "export",
     "gallery",
     "ladder",
+    "learning_curve",
     "load",
     "on_ray",
     "predict",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from convscope.studies.comparison import Comparison
     from convscope.studies.folds import CrossValidation
     from convscope.studies.ladder import ladder
+    from convscope.studies.learning_curve import learning_curve
     from convscope.studies.on_ray import on_ray
     from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
@@ -112,6 +114,7 @@ _HOMES = {
     "export": "api.export",
     "gallery": "api.gallery",
     "ladder": "studies.ladder",
+    "learning_curve": "studies.learning_curve",
     "load": "api.data",
     "on_ray": "studies.on_ray",
     "predict": "api.predict",

@@ -1,4 +1,4 @@
-"""`convscope data show`, `data check`, `data suspects` and `data shards`."""
+"""`convscope data show`, `check`, `suspects`, `learning-curve` and `shards`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Look at data before training on it; put it in shards."
 )
+
+_N_CLASSES = 10
+"""Classes that `learning-curve` lists."""
 
 Size = Annotated[
     int | None, typer.Option(min=1, help="Side in pixels to which images of a folder are resized.")
@@ -425,3 +428,103 @@ def suspects(
     screen.print(f"table    {found.table_file}", markup=False, soft_wrap=True)
     if found.suspects:
         screen.print(f"picture  {found.picture}", markup=False, soft_wrap=True)
+
+
+@app.command(name="learning-curve")
+def learning_curve(
+    data_word: DataWord = None,
+    data: Data = None,
+    labels: Labels = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained backbone, see 'convscope models'. Default: that of recipe logistic."
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the folds and of the images that are learnt.")
+    ] = 83,
+    settings: Settings = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder of the results. Default: runs/learning-curve-DATA-MODEL.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Find out whether more images would help: accuracy by number of training images.
+
+    A pretrained backbone runs once on each image. Heads learn some of the images, each number twice
+    the one before, and are evaluated on others, by cross-validation; test images are not used. A
+    line through the last points says what to expect of twice as many. Writes learning_curve.csv
+    and .png, and classes.csv with the recall of each class for half of the images and for all.
+
+    For example:
+
+        convscope data learning-curve --data photos/
+        # smaller images, in a quarter of the time
+        convscope data learning-curve --data photos/ --set image_size=112
+    """
+    import convscope
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+
+    data = _required(data_word, data)
+    with repeatable():
+        found = convscope.learning_curve(
+            data,
+            labels=labels,
+            model=model,
+            seed=seed,
+            settings=read_settings(settings),
+            out=out,
+            data_dir=data_dir,
+        )
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(
+            {
+                "n_images": found.n_images,
+                "points": [point._asdict() for point in found.points],
+                "expected": found.expected._asdict(),
+                "classes": found.classes,
+                "table": found.table_file,
+                "picture": found.picture,
+            }
+        )
+        return
+    print_table(
+        [("training images", NUMBER), ("accuracy on others", NUMBER), ("95 % interval", TEXT)],
+        (
+            [f"{n_images:,}", f"{accuracy:.4f}", f"{low:.4f} to {high:.4f}"]
+            for n_images, accuracy, low, high in found.points
+        ),
+    )
+    screen, twice = console(), found.expected
+    screen.print()
+    screen.print(
+        f"Twice as many images as the {found.n_images:,} there are: about {twice.accuracy:.1%} to "
+        f"expect ({twice.low:.1%} to {twice.high:.1%}).",
+        soft_wrap=True,
+    )
+    screen.print()
+    print_table(
+        [("class", TEXT), ("images", NUMBER), ("recall, half of them", NUMBER), ("all", NUMBER)],
+        (
+            [
+                each.class_name,
+                f"{each.n_images:,}",
+                f"{each.recall_of_half:.0%}",
+                f"{each.recall:.0%}",
+            ]
+            for each in found.classes[:_N_CLASSES]
+        ),
+    )
+    if (more := len(found.classes) - _N_CLASSES) > 0:
+        screen.print(f"{more:,} classes with a higher recall: {found.classes_table}", markup=False)
+    screen.print()
+    for word, file in (("table", found.table_file), ("picture", found.picture)):
+        screen.print(f"{word:<8} {file}", markup=False, soft_wrap=True)

@@ -39,7 +39,7 @@ LEFTOVERS = frozenset(
 """Files and folders that systems and programs leave behind, in small letters."""
 
 RESULTS = (
-    *("run.json", "comparison.json", "folds.json", "ladder.json"),
+    *("run.json", "comparison.json", "folds.json", "ladder.json", "learning_curve.json"),
     *("search.json", "suspects.json", "tuning.json", "tutorial.json"),
 )
 """The files that make a folder a run or a study of convscope; each has a key "format"."""

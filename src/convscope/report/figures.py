@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convscope.evaluation.learning_curve import Point
 from convscope.evaluation.selective import Selection
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray, UInt8Array
@@ -165,6 +166,39 @@ def coverage_figure(curve: Sequence[Selection]) -> "Figure":
     axes.set_ylabel("accuracy on those", color=FAINT)
     for axis in (axes.xaxis, axes.yaxis):
         label_in_percent(axis)
+    plain_axes(axes)
+    return figure
+
+
+def learning_curve_figure(points: Sequence[Point], expected: Point) -> "Figure":
+    """Return accuracy by number of training images, with what to expect of more of them.
+
+    Args:
+        points: Points that were measured, rising, at least two.
+        expected: Point of more images.
+    """
+    from matplotlib.ticker import NullLocator
+
+    figure = new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    for some, colour, style in (
+        ([points[-1], expected], VAL_COLOUR, "--"),
+        (points, TRAIN_COLOUR, "-"),
+    ):
+        x = [each.n_images for each in some]
+        axes.plot(x, [each.accuracy for each in some], style, color=colour)
+        new = some[1:] if style == "--" else some
+        x, y = [each.n_images for each in new], np.array([each.accuracy for each in new])
+        ends = np.array([[each.low, each.high] for each in new]).T
+        reach = np.abs(ends - y)
+        axes.errorbar(x, y, reach, fmt="o", color=colour, markersize=4, elinewidth=1, capsize=3)
+    axes.set_xscale("log")
+    numbers = [each.n_images for each in (*points, expected)]
+    axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
+    axes.xaxis.set_minor_locator(NullLocator())
+    label_in_percent(axes.yaxis)
+    axes.set_xlabel("training images (dashed: to be expected)", color=FAINT)
+    axes.set_ylabel("accuracy on others", color=FAINT)
     plain_axes(axes)
     return figure
 

@@ -218,7 +218,7 @@ def _by_networks(jobs: Sequence[Job], executor: Executor, progress: Progress) ->
 def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progress) -> Predictions:
     """Train a head for each fold on a frozen backbone; return all their predictions."""
     from convscope.planning.networks import input_spec
-    from convscope.training.out_of_fold import out_of_fold
+    from convscope.training.out_of_fold import FrozenHeads, out_of_fold
 
     config, dataset = plan.config, plan.dataset
     parts = dataset.parts_to_learn(refit=True)
@@ -231,7 +231,8 @@ def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progre
         fold_of |= dict.fromkeys(map(str, divided.val.ids), fold)
     folds = np.array([fold_of[str(image_id)] for image_id in whole.ids])
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
-    probs = out_of_fold(config, spec, parts, folds, n_classes, plan.weights, progress)
+    heads = FrozenHeads(config, spec, parts, n_classes, plan.weights, progress)
+    probs = out_of_fold(heads, folds)
     return Predictions(probs, whole.labels, whole.ids, "train", whole.groups)
 
 

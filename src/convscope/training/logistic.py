@@ -130,7 +130,7 @@ def held_out_probs(
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
-    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
+    folds = folds_of(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
     features, blocks = _in_fewer_columns(features, blocks)
     divided = [(_in_views(learnt, len(labels), views), held_out) for learnt, held_out in folds]
     with one_thread_each() as pool:
@@ -184,7 +184,7 @@ def choose_penalty(
             the first is tried first.
         progress: Called with each penalty.
     """
-    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
+    folds = folds_of(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
     n_learnt = len(folds[0][0])
     # As many as when all are learnt: to stop early is a penalty too.
     steps = most_steps(views * n_learnt, features.shape[1], n_classes)
@@ -420,7 +420,7 @@ def _thinned(fold: Fold, seed: int, limits: tuple[int, int]) -> Fold:
     return learnt, held_out
 
 
-def _folds(
+def folds_of(
     labels: Labels,
     seed: int,
     n_folds: int,

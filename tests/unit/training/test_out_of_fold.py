@@ -6,7 +6,7 @@ import pytest
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
-from convscope.training.out_of_fold import out_of_fold
+from convscope.training.out_of_fold import FrozenHeads, out_of_fold
 from convscope.training.temperature import best_temperature
 from convscope.types import InputSpec, Split
 
@@ -23,7 +23,8 @@ def test_no_image_is_answered_by_a_head_that_learnt_it():
     )
     spec = InputSpec(32, 32, 3, "lite")
 
-    probs = out_of_fold(config, spec, parts, rng.permutation(60) % 3, 2, None, Progress())
+    heads = FrozenHeads(config, spec, parts, 2, None, Progress())
+    probs = out_of_fold(heads, rng.permutation(60) % 3)
     np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
     # Heads that had learnt these sixty images by their 2,048 features would know them all.
     assert 0.2 < (probs.argmax(axis=1) == labels).mean() < 0.8
@@ -42,6 +43,7 @@ def test_the_probabilities_are_neither_too_sure_nor_too_unsure():
     )
     spec = InputSpec(32, 32, 3, "lite")
 
-    probs = out_of_fold(config, spec, parts, rng.permutation(120) % 3, 2, None, Progress())
+    heads = FrozenHeads(config, spec, parts, 2, None, Progress())
+    probs = out_of_fold(heads, rng.permutation(120) % 3)
     assert 0.6 < (probs.argmax(axis=1) == labels).mean() < 0.95
     assert best_temperature(probs, labels) == pytest.approx(1, abs=0.05)
