@@ -497,7 +497,11 @@ def learning_curve(
         )
         return
     print_table(
-        [("training images", NUMBER), ("accuracy on others", NUMBER), ("95 % interval", TEXT)],
+        [
+            ("training images", NUMBER),
+            ("accuracy on other images", NUMBER),
+            ("95 % interval", TEXT),
+        ],
         (
             [f"{n_images:,}", f"{accuracy:.4f}", f"{low:.4f} to {high:.4f}"]
             for n_images, accuracy, low, high in found.points
@@ -506,13 +510,16 @@ def learning_curve(
     screen, twice = console(), found.expected
     screen.print()
     screen.print(
-        f"Twice as many images as the {found.n_images:,} there are: about {twice.accuracy:.1%} to "
-        f"expect ({twice.low:.1%} to {twice.high:.1%}).",
+        f"With twice the {found.n_images:,} images, {twice.n_images:,}, expect about "
+        f"{twice.accuracy:.1%} ({twice.low:.1%} to {twice.high:.1%}).",
         soft_wrap=True,
     )
     screen.print()
     print_table(
-        [("class", TEXT), ("images", NUMBER), ("recall, half of them", NUMBER), ("all", NUMBER)],
+        [
+            *(("class", TEXT), ("images", NUMBER)),
+            *(("recall, half of them learnt", NUMBER), ("all", NUMBER)),
+        ],
         (
             [
                 each.class_name,

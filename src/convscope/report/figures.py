@@ -197,8 +197,8 @@ def learning_curve_figure(points: Sequence[Point], expected: Point) -> "Figure":
     axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
     axes.xaxis.set_minor_locator(NullLocator())
     label_in_percent(axes.yaxis)
-    axes.set_xlabel("training images (dashed: to be expected)", color=FAINT)
-    axes.set_ylabel("accuracy on others", color=FAINT)
+    axes.set_xlabel("training images (dashed: expected)", color=FAINT)
+    axes.set_ylabel("accuracy on other images", color=FAINT)
     plain_axes(axes)
     return figure
 

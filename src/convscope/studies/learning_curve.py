@@ -164,7 +164,7 @@ def learning_curve(
         LEARNING_CURVE.require_same(path, LEARNING_CURVE.read(path), asked)
         LEARNING_CURVE.write(path, {"asked": asked})
         n_images = sum(len(part) for part in dataset.parts_to_learn(refit=True))
-        said = _answers_by_size(plan, progress)
+        said = answers_by_size(plan, progress)
         whole = list(said.values())[-1]
         points = tuple(
             Point(size, float(each.right.mean()), *interval_of(each)) for size, each in said.items()
@@ -193,8 +193,19 @@ def _require_usable(plan: Plan) -> None:
         )
 
 
-def _answers_by_size(plan: Plan, progress: Progress) -> dict[int, Predictions]:
-    """Return predictions for images that were not learnt, by the number of those that were."""
+def answers_by_size(plan: Plan, progress: Progress) -> dict[int, Predictions]:
+    """Return predictions for images that were not learnt, by the number of those that were.
+
+    Args:
+        plan: Settings of a logistic head on a frozen backbone, and their data.
+        progress: Called with features, and with each number of images.
+
+    Returns:
+        Predictions of all images but test images, in the same order for each number; numbers rise.
+
+    Raises:
+        ConfigError: If there are too few images.
+    """
     from convscope.planning.networks import input_spec
     from convscope.training.logistic import folds_of
     from convscope.training.out_of_fold import FrozenHeads
