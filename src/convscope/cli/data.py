@@ -488,8 +488,8 @@ def learning_curve(
         print_json(
             {
                 "n_images": found.n_images,
-                "points": [point._asdict() for point in found.points],
-                "expected": found.expected._asdict(),
+                "points": found.points,
+                "expected": found.expected,
                 "classes": found.classes,
                 "table": found.table_file,
                 "picture": found.picture,
@@ -503,8 +503,8 @@ def learning_curve(
             ("95 % interval", TEXT),
         ],
         (
-            [f"{n_images:,}", f"{accuracy:.4f}", f"{low:.4f} to {high:.4f}"]
-            for n_images, accuracy, low, high in found.points
+            [f"{each.n_images:,}", f"{each.accuracy:.4f}", f"{each.low:.4f} to {each.high:.4f}"]
+            for each in found.points
         ),
     )
     screen, twice = console(), found.expected

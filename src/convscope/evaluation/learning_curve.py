@@ -9,8 +9,9 @@ References:
     Viering and Loog, "The Shape of Learning Curves: a Review", IEEE TPAMI 2023.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,8 @@ _STEEPEST = 1.0
 """Largest exponent of the power: errors fall in proportion to the images at most."""
 
 
-class Point(NamedTuple):
+@dataclass(frozen=True)
+class Point:
     """A point of a learning curve.
 
     Attributes:
@@ -63,7 +65,7 @@ def sizes_up_to(n_images: int, n_classes: int) -> list[int]:
     return sizes
 
 
-def nested_order(labels: Labels, keys: Sequence[Hashable], rng: np.random.Generator) -> IntArray:
+def nested_order(labels: Labels, keys: npt.NDArray[Any], rng: np.random.Generator) -> IntArray:
     """Return an order of images in which each beginning has all classes in about their shares.
 
     Smaller numbers of training images are beginnings of one order, so that each holds the ones
@@ -78,7 +80,7 @@ def nested_order(labels: Labels, keys: Sequence[Hashable], rng: np.random.Genera
         Shape (n_images,), each index once.
     """
     _, first, unit_of = np.unique(
-        np.unique(np.asarray(keys), return_inverse=True)[1], return_index=True, return_inverse=True
+        np.unique(keys, return_inverse=True)[1], return_index=True, return_inverse=True
     )
     label_of = labels[first]
     # Within its class each unit has a place from 0 to 1; by these, classes take turns.
@@ -137,4 +139,4 @@ def _extrapolated(
     x = np.log(sizes) - np.log(sizes).mean()
     y = np.log(np.maximum(shares, 0.5 / n_judged))
     slopes = np.clip(y @ x / (x @ x), -_STEEPEST, 0)
-    return np.exp(y[:, -1] + slopes * np.log(n_images / sizes[-1]))
+    return np.asarray(np.exp(y[:, -1] + slopes * np.log(n_images / sizes[-1])))

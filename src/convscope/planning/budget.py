@@ -190,8 +190,8 @@ def choose(
     curves = {name: curves[name] for name in speeds}
     judged = [part for part in (dataset.val, dataset.test) if part is not None]
     tta = config.tta
-    views = len(orientations(mirrored=tta.mirror, turned=tta.turn))
-    views *= 1 + 2 * _DOUBTFUL * bool(tta.shift)
+    n_ways = len(orientations(mirrored=tta.mirror, turned=tta.turn))
+    views = n_ways * (1 + 2 * _DOUBTFUL * bool(tta.shift))
     # Both counted in epochs of all images at full size.
     judging = _JUDGING * views * sum(map(len, judged)) / n_images
     choosing = _JUDGING if config.filter.share < 1 else 0

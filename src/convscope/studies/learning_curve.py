@@ -1,7 +1,7 @@
 """Learning curve of a folder of images: would more of them help?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -255,12 +255,11 @@ def _classes(
 
 
 def _write_tables(found: LearningCurve) -> None:
-    points = [each._asdict() for each in (*found.points, found.expected)]
+    points = [asdict(each) for each in (*found.points, found.expected)]
     kinds = ["measured"] * len(found.points) + ["expected"]
     rows = [{"kind": kind, **point} for kind, point in zip(kinds, points, strict=True)]
-    write_rows(found.table_file, ["kind", *Point._fields], rows)
-    columns = ["class_name", "n_images", "recall_of_half", "recall"]
-    classes = [{column: getattr(each, column) for column in columns} for each in found.classes]
-    for row in classes:
-        row["class_name"] = spreadsheet_text(row["class_name"])
-    write_rows(found.classes_table, columns, classes)
+    write_rows(found.table_file, ["kind", *points[0]], rows)
+    classes = [
+        asdict(each) | {"class_name": spreadsheet_text(each.class_name)} for each in found.classes
+    ]
+    write_rows(found.classes_table, list(classes[0]), classes)

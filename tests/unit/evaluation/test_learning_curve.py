@@ -34,12 +34,12 @@ def test_sizes_double_up_to_all_images_from_some_of_each_class(n_images, n_class
 
 def test_each_beginning_has_all_classes_in_their_shares():
     labels = np.repeat([0, 1, 2], [600, 300, 100])
-    order = nested_order(labels, list(range(1000)), np.random.default_rng(0))
+    order = nested_order(labels, np.arange(1000), np.random.default_rng(0))
     assert sorted(order) == list(range(1000))
     for size in (50, 100, 500):
         shares = np.bincount(labels[order[:size]], minlength=3) / size
         np.testing.assert_allclose(shares, [0.6, 0.3, 0.1], atol=1.5 / size)
-    other = nested_order(labels, list(range(1000)), np.random.default_rng(1))
+    other = nested_order(labels, np.arange(1000), np.random.default_rng(1))
     assert len(set(order[:100]) & set(other[:100])) < 30
 
 
