@@ -1,7 +1,7 @@
 """The public `train`: one run, or one for each fold."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
-from convscope.recipe import PLACES, RANDOM_WEIGHTS, read_config
+from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, read_config
 from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
@@ -37,6 +37,7 @@ from convscope.studies.folds import (
 )
 from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
 from convscope.studies.search.search import Place
+from convscope.types import Dataset
 
 AUTO = "auto"
 """In place of a recipe: search for the best."""
@@ -250,9 +251,10 @@ def train(
         return _resume_search(call, stopped)
     if devices is not None:
         call = _on_devices(call, continued)
+    load = load_once(data_dir, progress)
     if not continued and target is None and _wants_search(given, from_file, minutes):
-        return _search(call)
-    return _train_one(call, resumed if continued else None)
+        return _search(call, load)
+    return _train_one(call, resumed if continued else None, load)
 
 
 @dataclass(frozen=True)
@@ -407,18 +409,19 @@ def _resume_search(call: _Call, stopped: Path) -> Run:
     ):
         if hinders:
             raise ConfigError(f"{option} is for a single network, not for a search; omit it")
+    load = load_once(call.data_dir, call.progress)
     return resume_search(
         stopped,
         request=_wishes_of_search(call),
         minutes=call.minutes,
         test=call.test,
-        load=load_once(call.data_dir, call.progress),
+        load=load,
         progress=call.progress,
         place=Place(call.executor, call.data_dir),
     )
 
 
-def _search(call: _Call) -> Run:
+def _search(call: _Call, load: Callable[[RunConfig], Dataset]) -> Run:
     if call.trackers:
         raise ConfigError("--tracker tracks a single run, not a search; name a --recipe")
     return search(
@@ -426,7 +429,7 @@ def _search(call: _Call) -> Run:
         minutes=call.minutes,
         out=call.place,
         test=call.test is not False,
-        load=load_once(call.data_dir, call.progress),
+        load=load,
         progress=call.progress,
         place=Place(call.executor, call.data_dir),
     )
@@ -491,7 +494,7 @@ def _wants_search(
     return usual_recipe(chosen, Progress()) is not None
 
 
-def _train_one(call: _Call, continued: Path | None) -> Run:
+def _train_one(call: _Call, continued: Path | None, load: Callable[[RunConfig], Dataset]) -> Run:
     """Train a single network: a new run, or one that is continued."""
     if call.executor is not None:
         raise ConfigError(
@@ -525,5 +528,5 @@ def _train_one(call: _Call, continued: Path | None) -> Run:
             return single.resume(run, request, test=call.test, data_dir=call.data_dir, **common)
         with failures_told(team):
             require_place(call.place, request.chosen.get("data_path"), Run.require_free)
-            plan = settle(request, progress, load_once(call.data_dir, progress))
+            plan = settle(request, progress, load)
         return single.train(plan, out=call.place, test=call.test is not False, **common)
