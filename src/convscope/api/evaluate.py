@@ -1,6 +1,7 @@
 """Evaluation of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from convscope.wording import command_line
 
 if TYPE_CHECKING:
     from convscope.classifier.classify import Classifier
+    from convscope.classifier.shares import Shares
 
 
 def evaluate(
@@ -75,11 +77,7 @@ def evaluate(
     """
     from convscope.classifier.classify import require_batch_size
     from convscope.classifier.keras_model import which_weights, write_spec
-    from convscope.classifier.shares import shares_of
-    from convscope.evaluation import multi_label
-    from convscope.evaluation.calibration import fit_temperature, with_temperature
-    from convscope.evaluation.predictions import save_predictions, unseen_predictions
-    from convscope.evaluation.rejection import rejection_of
+    from convscope.evaluation.predictions import save_predictions
 
     if batch_size is not None:
         require_batch_size(batch_size)
@@ -105,14 +103,7 @@ def evaluate(
             dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
         for name in verified:
-            require_any_class(dataset, name)
-            try:
-                verify_split(dataset, run.split_file, name)
-            except DataError as error:
-                if data is None:
-                    raise
-                on = command_line("evaluate", run.called, "--on", data)
-                raise DataError(f"{error}; as other images: {on}") from None
+            _require_own_images(dataset, name, run, data)
         if missing:
             by_split |= _predict_splits(
                 run, which, dataset, missing, batch_size, by, look, progress
@@ -120,53 +111,22 @@ def evaluate(
     # Saved ones come in another order.
     by_split = {name: by_split[name] for name in ("val", "test") if name in by_split}
 
-    names = run.class_names
-    several = config.multi_label
-    metrics: dict[str, Any] = {"weights": which}
-    unseen = unseen_predictions(run, which, by_split["val"])
-    temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
-
-    at_it = {
-        name: with_temperature(said, temperature).probs
-        for name, said in (by_split | {"val": unseen}).items()
-    }
-    told = rejection_of(run, which, at_it, config.accepted, multi_label=several)
-    if told is not None:
-        metrics["rejection"] = told
-    thresholds = multi_label.choose_thresholds(at_it["val"], unseen.labels) if several else None
-    # What to expect, from more images than there are validation images.
-    folds = {} if unseen is by_split["val"] else {"folds": unseen}
-    for name, said in (by_split | folds).items():
-        metrics[name] = figures_of(said, names, temperature, thresholds)
+    judged = _judge(run, which, by_split, config)
     with kept_if_writable(progress, run.path):
         if missing:
-            save_predictions(by_split, names, kept, about=about)
-        least = 0.0 if told is None else told["least_energy"]
+            save_predictions(by_split, run.class_names, kept, about=about)
         write_spec(
             run,
             which,
-            temperature=temperature,
-            reject_below=least,
-            val_shares=shares_of(at_it["val"], thresholds or ()),
-            thresholds=thresholds,
+            temperature=judged.temperature,
+            reject_below=judged.reject_below,
+            val_shares=judged.val_shares,
+            thresholds=judged.thresholds,
         )
-        run.write_json(place(run.metrics_file), metrics)
+        run.write_json(place(run.metrics_file), judged.metrics)
         if (opened := by_split.get("test")) is not None:
-            score = (
-                f"{metrics['test']['accuracy']:.1%} test accuracy"
-                if not several
-                else (f"mAP {metrics['test']['mean_average_precision']:.3f} on test images")
-            )
-            write_confusions(
-                opened,
-                names,
-                temperature,
-                thresholds,
-                place(run.mistakes_table if several else run.confusion_table),
-                place(run.mistakes_picture if several else run.confusion_picture),
-                title=f"{run.name}: {score}",
-            )
-    return metrics
+            _write_confusions_of_test(opened, judged, run, place)
+    return judged.metrics
 
 
 def figures_of(
@@ -288,6 +248,22 @@ def _saved(
     return kept
 
 
+def _require_own_images(dataset: Dataset, name: str, run: Run, data: Path | str | None) -> None:
+    """Reject a part of a dataset, loaded from the place `data`, that is not the run's.
+
+    Raises:
+        DataError: If its images are others, or have no class at all.
+    """
+    require_any_class(dataset, name)
+    try:
+        verify_split(dataset, run.split_file, name)
+    except DataError as error:
+        if data is None:
+            raise
+        on = command_line("evaluate", run.called, "--on", data)
+        raise DataError(f"{error}; as other images: {on}") from None
+
+
 def _predict_splits(
     run: Run,
     which: str,
@@ -336,3 +312,85 @@ def _predict_splits(
                 classifier.averaged, part, name, batch_size=batch_size, progress=progress
             )
     return predictions
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What follows from predictions of some weights.
+
+    Attributes:
+        metrics: Contents of `metrics.json`.
+        temperature: Divisor of the logits.
+        thresholds: Threshold of each class, where an image may have any number of classes.
+        reject_below: Least energy of an image of a class.
+        val_shares: Shares of the answers for validation images.
+    """
+
+    metrics: dict[str, Any]
+    temperature: float
+    thresholds: list[float] | None
+    reject_below: float
+    val_shares: "Shares"
+
+
+def _judge(
+    run: Run, which: str, by_split: Mapping[str, Predictions], config: RunConfig
+) -> _Judgement:
+    """Fit to validation images what the answers need, and return it with all metrics."""
+    from convscope.classifier.shares import shares_of
+    from convscope.evaluation import multi_label
+    from convscope.evaluation.calibration import fit_temperature, with_temperature
+    from convscope.evaluation.predictions import unseen_predictions
+    from convscope.evaluation.rejection import rejection_of
+
+    names, several = run.class_names, config.multi_label
+    metrics: dict[str, Any] = {"weights": which}
+    unseen = unseen_predictions(run, which, by_split["val"])
+    temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
+    at_it = {
+        name: with_temperature(said, temperature).probs
+        for name, said in {**by_split, "val": unseen}.items()
+    }
+    told = rejection_of(run, which, at_it, config.accepted, multi_label=several)
+    if told is not None:
+        metrics["rejection"] = told
+    thresholds = multi_label.choose_thresholds(at_it["val"], unseen.labels) if several else None
+    # What to expect, from more images than there are validation images.
+    folds = {} if unseen is by_split["val"] else {"folds": unseen}
+    for name, said in {**by_split, **folds}.items():
+        metrics[name] = figures_of(said, names, temperature, thresholds)
+    return _Judgement(
+        metrics,
+        temperature,
+        thresholds,
+        reject_below=0.0 if told is None else told["least_energy"],
+        val_shares=shares_of(at_it["val"], thresholds or ()),
+    )
+
+
+def _write_confusions_of_test(
+    said: Predictions, judged: _Judgement, run: Run, place: Callable[[Path], Path]
+) -> None:
+    """Write which classes of the test images are taken for which.
+
+    Args:
+        said: Predictions for the test images.
+        judged: What follows from them.
+        run: Run.
+        place: Function from a file of the run to that of the weights that are evaluated.
+    """
+    metrics, several = judged.metrics["test"], judged.thresholds is not None
+    score = (
+        f"mAP {metrics['mean_average_precision']:.3f} on test images"
+        if several
+        else f"{metrics['accuracy']:.1%} test accuracy"
+    )
+    write_confusions(
+        said,
+        run.class_names,
+        judged.temperature,
+        judged.thresholds,
+        place(run.mistakes_table if several else run.confusion_table),
+        place(run.mistakes_picture if several else run.confusion_picture),
+        title=f"{run.name}: {score}",
+    )

@@ -110,13 +110,7 @@ def evaluate_on(
     said = Predictions(found.probs, labels_of_all[rows], given.ids[rows], "new", in_groups)
     if said.multi_label and not said.labels.any():
         raise DataError(f"no image of {given.name} has any class, so there would be no mAP")
-    if run is not None and found.n_of_test:
-        # A run that cannot be written to fails here, before a look is counted that nobody has.
-        run.record()
-    log_others(given.source_hashes[rows].tolist(), judged.path, by="evaluate", progress=progress)
-    if run is not None and found.n_of_test:
-        which = str(about["weights"])
-        run.record_test_opening(by="evaluate", weights=which, n_images=found.n_of_test)
+    _log_look(judged, given.source_hashes[rows].tolist(), found.n_of_test, progress)
     names, thresholds, own = list(spec.class_names), spec.thresholds or None, judged.own_test
     metrics = figures_of(said, names, spec.temperature, thresholds)
     # A mean average precision is no share of images; and the two sets must not overlap.
@@ -130,28 +124,8 @@ def evaluate_on(
         test=None if own is None else figures_of(own, names, spec.temperature, thresholds),
         p_as_test=accuracies_unlike(said, own) if own is not None and comparable else None,
     )
-    files = Run(done.path)
     with kept_if_writable(progress, done.path):
-        # By them the folder is known as that of these images, even after a kill.
-        Run.write_json(files.metrics_file, about)
-        facts = {key: str(value) for key, value in about.items() if value is not None}
-        save_predictions({"new": said}, names, files.predictions_file, about=facts)
-        name = judged.path.stem if run is None else run.name
-        score = (
-            f"mAP {metrics['mean_average_precision']:.3f}"
-            if spec.multi_label
-            else f"{metrics['accuracy']:.1%} accuracy"
-        )
-        write_confusions(
-            said,
-            names,
-            spec.temperature,
-            thresholds,
-            files.mistakes_table if spec.multi_label else files.confusion_table,
-            files.mistakes_picture if spec.multi_label else files.confusion_picture,
-            title=f"{name} on {printable(given.name)}: {score}",
-        )
-        Run.write_json(files.metrics_file, {**about, **done.content})
+        _write(done, said, judged, about, of=given.name)
     return done
 
 
@@ -233,6 +207,20 @@ def _groups_of(
     return None
 
 
+def _log_look(
+    judged: _Judged, source_hashes: list[str], n_of_test: int, progress: Progress
+) -> None:
+    """Log the evaluation on the machine and, of test images of the run, in the run too."""
+    run = judged.run
+    if run is not None and n_of_test:
+        # A run that cannot be written to fails here, before a look is counted that nobody has.
+        run.record()
+    log_others(source_hashes, judged.path, by="evaluate", progress=progress)
+    if run is not None and n_of_test:
+        which = str(judged.about["weights"])
+        run.record_test_opening(by="evaluate", weights=which, n_images=n_of_test)
+
+
 def _folder_for(above: Path, name: str, about: Mapping[str, Any]) -> Path:
     """Return the folder of the results for some images: one with earlier ones, or a new one."""
     for folder in numbered(above / short_name(name, 200)):
@@ -264,3 +252,39 @@ def _require_spare(place: Path) -> None:
 def _facts_of(folder: Path) -> dict[str, Any]:
     """Return the content of `metrics.json` in a folder; nothing if there is no such file."""
     return read_object(Run(folder).metrics_file)
+
+
+def _write(
+    done: Evaluation, said: Predictions, judged: _Judged, about: Mapping[str, Any], *, of: str
+) -> None:
+    """Write predictions, metrics, and which classes are taken for which.
+
+    Args:
+        done: Evaluation.
+        said: Predictions for the images.
+        judged: Model.
+        about: Facts about the model and the images.
+        of: Name of the images.
+    """
+    files, spec, metrics = Run(done.path), judged.spec, done.metrics
+    # By them the folder is known as that of these images, even after a kill.
+    Run.write_json(files.metrics_file, about)
+    facts = {key: str(value) for key, value in about.items() if value is not None}
+    names = list(spec.class_names)
+    save_predictions({"new": said}, names, files.predictions_file, about=facts)
+    name = judged.path.stem if judged.run is None else judged.run.name
+    score = (
+        f"mAP {metrics['mean_average_precision']:.3f}"
+        if spec.multi_label
+        else f"{metrics['accuracy']:.1%} accuracy"
+    )
+    write_confusions(
+        said,
+        names,
+        spec.temperature,
+        spec.thresholds or None,
+        files.mistakes_table if spec.multi_label else files.confusion_table,
+        files.mistakes_picture if spec.multi_label else files.confusion_picture,
+        title=f"{name} on {printable(of)}: {score}",
+    )
+    Run.write_json(files.metrics_file, {**about, **done.content})

@@ -24,6 +24,8 @@ from convscope.wording import printable, sureness
 if TYPE_CHECKING:
     import keras
 
+    from convscope.explorer.payload import Subject
+
 _N_MAPS = 8
 """Number of channels of each layer that are drawn."""
 
@@ -67,7 +69,7 @@ def explain(
         DataError: If a path does not exist, or nothing matches.
         UnknownNameError: If there is no such class or layer.
     """
-    from convscope.api.explanation_page import explanation_page, page_name
+    from convscope.api.explanation_page import page_name
     from convscope.classifier.keras_model import open_classifier
     from convscope.explain.filters import first_filters
     from convscope.explain.forward import activations
@@ -75,10 +77,8 @@ def explain(
     from convscope.explain.layers import shown_layers
     from convscope.explain.occlusion import occlusion
     from convscope.explorer.document import write_explorer
-    from convscope.explorer.payload import Subject, build_payload
+    from convscope.explorer.payload import build_payload
     from convscope.images.find import find_images
-    from convscope.models import is_backbone
-    from convscope.models.backbones import BACKBONES
     from convscope.models.geometry import geometry
     from convscope.report.page import write_page
 
@@ -124,30 +124,34 @@ def explain(
                 steps=tuple(LayerOutput.of(row, values[row.name][0], _N_MAPS) for row in shown),
                 filters=filters,
                 page=page,
-                explorer=page.with_name(f"{page.stem}-explorer.html") if with_explorer else None,
+                explorer=_explorer_beside(page) if with_explorer else None,
             )
-            shown_page = explanation_page(explanation, run.name)
-            if _is_of_another(page, shown_page):
-                digest = hashlib.sha256(image.tobytes()).hexdigest()[:8]
-                page = page.with_name(f"{page.stem}-{digest}.html")
-                beside = page.with_name(f"{page.stem}-explorer.html") if with_explorer else None
-                explanation = replace(explanation, page=page, explorer=beside)
-                shown_page = explanation_page(explanation, run.name)
+            explanation, shown_page = _laid_out(explanation, run.name)
             if explanation.explorer:
-                subject = Subject(
-                    run=run.name,
-                    model=config.model,
-                    file=printable(file.name),
-                    class_names=names,
-                    answer=_of_predict(said, classifier.spec),
-                    thresholds=_of_network(classifier.spec),
-                    stages=BACKBONES.get(config.model).stages if is_backbone(config.model) else {},
-                )
+                subject = _subject(file, said, classifier.spec, run, config.model)
                 write_explorer(build_payload(network, image, subject), explanation.explorer)
             write_page(shown_page, explanation.page)
             explanations.append(explanation)
             step(1)
     return explanations
+
+
+def _explorer_beside(page: Path) -> Path:
+    return page.with_name(f"{page.stem}-explorer.html")
+
+
+def _laid_out(explanation: Explanation, run: str) -> tuple[Explanation, Page]:
+    """Return an explanation in a place that no other image's page has, and its page."""
+    from convscope.api.explanation_page import explanation_page
+
+    shown = explanation_page(explanation, run)
+    if not _is_of_another(explanation.page, shown):
+        return explanation, shown
+    digest = hashlib.sha256(explanation.image.tobytes()).hexdigest()[:8]
+    page = explanation.page.with_name(f"{explanation.page.stem}-{digest}.html")
+    explorer = None if explanation.explorer is None else _explorer_beside(page)
+    explanation = replace(explanation, page=page, explorer=explorer)
+    return explanation, explanation_page(explanation, run)
 
 
 def _is_of_another(place: Path, page: Page) -> bool:
@@ -159,6 +163,25 @@ def _is_of_another(place: Path, page: Page) -> bool:
     # The first picture is the image as the network gets it.
     pictures = (block for part in page.sections for block in part.blocks)
     return next(each.source for each in pictures if isinstance(each, Picture)) not in before
+
+
+def _subject(
+    file: Path, said: ImagePrediction, spec: ClassifierSpec, run: Run, model: str
+) -> "Subject":
+    """Return what an explorer says of image and network."""
+    from convscope.explorer.payload import Subject
+    from convscope.models import is_backbone
+    from convscope.models.backbones import BACKBONES
+
+    return Subject(
+        run=run.name,
+        model=model,
+        file=printable(file.name),
+        class_names=run.class_names,
+        answer=_of_predict(said, spec),
+        thresholds=_of_network(spec),
+        stages=BACKBONES.get(model).stages if is_backbone(model) else {},
+    )
 
 
 def _of_network(spec: ClassifierSpec) -> list[float] | None:

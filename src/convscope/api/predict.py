@@ -1,6 +1,7 @@
 """Classification of image files with a run or an exported model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from convscope.classifier.exported import (
     read_onnx,
     require_no_weights,
 )
+from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
 from convscope.images.find import find_images, folder_searched, one_or_more
@@ -21,7 +23,7 @@ from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_other, require_outside
-from convscope.types import ImagePrediction, UnreadableImage
+from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 from convscope.wording import command_line
 
 if TYPE_CHECKING:
@@ -100,67 +102,27 @@ def predict(
     if (place := path_or_none(out, "--out")) is not None:
         Run.require_spare(require_other(place, files_read(sources)))
     unsure_below = float(unsure_below)
-    if unsure_below and sort_into is None:
-        raise ConfigError("--unsure-below needs --sort-into")
-    if not 0 <= unsure_below <= 1:
-        raise ConfigError(f"--unsure-below is a probability from 0 to 1, not {unsure_below:g}")
-    if (copies := path_or_none(sort_into, "--sort-into")) is not None:
-        Run.require_spare(copies)
-        for source in sources:
-            if not is_stream(source):
-                require_outside(copies, folder_searched(source), "--sort-into")
+    copies = _place_of_copies(sort_into, unsure_below, sources)
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
+    means = _Means(engine, workers, threads, ray, memory_gb)
     opened = None
     if isinstance(run, Path | str) and is_exported(run):
         require_no_weights(run, weights)
     else:
         opened = Run.open(run)
-        options = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}
-        for option, value in options.items():
-            if value is not None:
-                raise ConfigError(
-                    f"{option} is for exported files, and a run is opened with Keras; first: "
-                    f"{command_line('export', opened.path)}"
-                )
+        means.require_none_for(opened)
     # Before the model is loaded, which may take seconds.
     total: int | None = None
     files = iter_images_of(sources)
     if not any(map(is_stream, sources)):
         found = find_images(sources)
         total, files = len(found), iter(found)
-    pool: Pool | None = None
     if opened is None:
-        many = workers is not None or ray is not None
-        exported = Classifier(
-            str(run),
-            engine=engine or REFERENCE,
-            threads=1 if many and threads is None else threads,
-            progress=progress,
-        )
-        classifier: classify.Classifier = exported
-        model = exported.sha256
-        if many:
-            from convscope.classifier.bulk.on_ray import RayTasks
-            from convscope.classifier.bulk.processes import Processes
-            from convscope.classifier.bulk.worker import Order
-
-            order = Order(exported.sha256, exported.engine, threads or 1, reject)
-            content, _ = read_onnx(exported.path)
-            if ray is None:
-                pool = Processes(order, content, workers or 1)
-            else:
-                pool = RayTasks(
-                    order, content, ray, n_workers=workers, memory_gb=memory_gb, progress=progress
-                )
+        model = _exported(str(run), means, reject=reject, progress=progress)
     else:
-        from convscope.classifier.keras_model import open_classifier
-
-        classifier = open_classifier(opened, weights, reject=reject)
-        model = f"{classifier.spec.weights_sha256} at {classifier.spec.temperature}"
-        if classifier.spec.multi_label:
-            model += f", thresholds {classifier.spec.thresholds}"
-    spec = classifier.spec
+        model = _of_run(opened, weights, reject=reject)
+    spec = model.spec
     if note := classify.decoder_note(spec):
         progress.say(note)
     if copies is not None and spec.multi_label:
@@ -172,34 +134,15 @@ def predict(
         batch_size = classify.batch_size_for(max(spec.height, spec.width))
     answers = None
     if place is not None:
-        given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]
-        job = {"model": model, "images": given, "reject": reject}
-        if copies is not None:
-            # The images that were done before would have no copies.
-            job["sort_into"] = str(copies.absolute())
-        answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
+        answers = _answers_file(place, sources, model, reject=reject, copies=copies)
         if answers.n_done:
             progress.say(f"{answers.n_done:,} images were done before; going on after them")
             total = total if total is None else total - answers.n_done
         files = answers.left(files)
-    if pool is None:
-        results = classifier.predict_files(
-            files, total, batch_size=batch_size, progress=progress, reject=reject
-        )
-    else:
-        from convscope.classifier.bulk.pool import predict_in_pool
-
-        results = predict_in_pool(
-            files,
-            total,
-            pool=pool,
-            spec=spec,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    results = model.predict(files, total, batch_size=batch_size, reject=reject, progress=progress)
     if copies is not None:
         # Before an image is recorded as done.
-        job = {"model": model, "reject": reject}
+        job = {"model": model.known_by, "reject": reject}
         sorting = SortedCopies(
             copies, spec.class_names, job, unsure_below=unsure_below, progress=progress
         )
@@ -207,3 +150,153 @@ def predict(
     if answers is None:
         return results
     return Answers(answers.write(results), answers.n_unreadable)
+
+
+def _place_of_copies(
+    sort_into: Path | str | None, unsure_below: float, sources: Sequence[str]
+) -> Path | None:
+    """Return the folder for copies of the images, if they are wanted.
+
+    Raises:
+        ConfigError: If `unsure_below` is no probability, or is given without a folder.
+        RunError: If another result of a run is kept there.
+        DataError: If it is inside a folder of the images.
+    """
+    if unsure_below and sort_into is None:
+        raise ConfigError("--unsure-below needs --sort-into")
+    if not 0 <= unsure_below <= 1:
+        raise ConfigError(f"--unsure-below is a probability from 0 to 1, not {unsure_below:g}")
+    copies = path_or_none(sort_into, "--sort-into")
+    if copies is not None:
+        Run.require_spare(copies)
+        for source in sources:
+            if not is_stream(source):
+                require_outside(copies, folder_searched(source), "--sort-into")
+    return copies
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What an exported file is to classify with, as `predict` was told; None where it was not."""
+
+    engine: str | None
+    workers: int | None
+    threads: int | None
+    ray: str | None
+    memory_gb: float | None
+
+    def require_none_for(self, run: Run) -> None:
+        """Reject them for a run.
+
+        Raises:
+            ConfigError: If there are any.
+        """
+        for option, value in (
+            ("--engine", self.engine),
+            ("--workers", self.workers),
+            ("--threads", self.threads),
+            ("--ray", self.ray),
+        ):
+            if value is not None:
+                raise ConfigError(
+                    f"{option} is for exported files, and a run is opened with Keras; first: "
+                    f"{command_line('export', run.path)}"
+                )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model that is ready to classify.
+
+    Attributes:
+        classifier: Classifier in this process.
+        known_by: Text that is the same for models with the same answers.
+        pool: Workers that classify instead, if there are any.
+    """
+
+    classifier: classify.Classifier
+    known_by: str
+    pool: "Pool | None" = None
+
+    @property
+    def spec(self) -> ClassifierSpec:
+        return self.classifier.spec
+
+    def predict(
+        self,
+        files: Iterable[Path | PackedImage],
+        total: int | None,
+        *,
+        batch_size: int,
+        reject: bool,
+        progress: Progress,
+    ) -> Iterator[ImagePrediction | UnreadableImage]:
+        if self.pool is None:
+            return self.classifier.predict_files(
+                files, total, batch_size=batch_size, progress=progress, reject=reject
+            )
+        from convscope.classifier.bulk.pool import predict_in_pool
+
+        return predict_in_pool(
+            files,
+            total,
+            pool=self.pool,
+            spec=self.spec,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+
+def _exported(file: str, means: _Means, *, reject: bool, progress: Progress) -> _Model:
+    """Open an exported file, and the pool of workers that are asked for."""
+    many = means.workers is not None or means.ray is not None
+    classifier = Classifier(
+        file,
+        engine=means.engine or REFERENCE,
+        threads=1 if many and means.threads is None else means.threads,
+        progress=progress,
+    )
+    if not many:
+        return _Model(classifier, classifier.sha256)
+    from convscope.classifier.bulk.on_ray import RayTasks
+    from convscope.classifier.bulk.processes import Processes
+    from convscope.classifier.bulk.worker import Order
+
+    order = Order(classifier.sha256, classifier.engine, means.threads or 1, reject)
+    content, _ = read_onnx(classifier.path)
+    pool: Pool
+    if means.ray is None:
+        pool = Processes(order, content, means.workers or 1)
+    else:
+        pool = RayTasks(
+            order,
+            content,
+            means.ray,
+            n_workers=means.workers,
+            memory_gb=means.memory_gb,
+            progress=progress,
+        )
+    return _Model(classifier, classifier.sha256, pool)
+
+
+def _of_run(run: Run, weights: str | None, *, reject: bool) -> _Model:
+    from convscope.classifier.keras_model import open_classifier
+
+    classifier = open_classifier(run, weights, reject=reject)
+    spec = classifier.spec
+    known_by = f"{spec.weights_sha256} at {spec.temperature}"
+    if spec.multi_label:
+        known_by += f", thresholds {spec.thresholds}"
+    return _Model(classifier, known_by)
+
+
+def _answers_file(
+    place: Path, sources: Sequence[str], model: _Model, *, reject: bool, copies: Path | None
+) -> AnswersFile:
+    """Open the file of answers, which is continued if it is of the same images and model."""
+    given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]
+    job = {"model": model.known_by, "images": given, "reject": reject}
+    if copies is not None:
+        # The images that were done before would have no copies.
+        job["sort_into"] = str(copies.absolute())
+    return AnswersFile(place, model.spec.class_names, job, multi_label=model.spec.multi_label)

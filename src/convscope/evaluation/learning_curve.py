@@ -79,9 +79,7 @@ def nested_order(labels: Labels, keys: npt.NDArray[Any], rng: np.random.Generato
     Returns:
         Shape (n_images,), each index once.
     """
-    _, first, unit_of = np.unique(
-        np.unique(keys, return_inverse=True)[1], return_index=True, return_inverse=True
-    )
+    _, first, unit_of = np.unique(keys, return_index=True, return_inverse=True)
     label_of = labels[first]
     # Within its class each unit has a place from 0 to 1; by these, classes take turns.
     place = np.empty(len(first))

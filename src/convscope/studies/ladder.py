@@ -15,7 +15,7 @@ from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.evaluation.grouping import n_effective
 from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
-from convscope.models.backbones import BACKBONES
+from convscope.models.backbones import BACKBONES, Backbone
 from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
@@ -24,10 +24,11 @@ from convscope.recipe import RANDOM_WEIGHTS, Recipe, differences_in_kind, resolv
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.studies.arms import NOT_TO_SET
-from convscope.studies.executor import Executor, Job, LocalExecutor
+from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back, look_of
 from convscope.studies.ladder_plan import plan_ladder
 from convscope.studies.rungs import LADDER, Ladder, Rung, write_table
+from convscope.types import Dataset
 from convscope.wording import command_line
 
 SIZES = (64, 96, 160)
@@ -80,16 +81,7 @@ def ladder(
     """
     progress = progress or console_progress()
     settings = dict(settings or {})
-    if not is_backbone(model):
-        raise ConfigError(
-            f"{model} is trained from scratch; a ladder needs a pretrained backbone: "
-            f"{', '.join(BACKBONES.names())}"
-        )
-    for key in settings:
-        if key in (*NOT_TO_SET, "image_size", "weights_sha256"):
-            raise ConfigError(
-                f"'{key}' cannot be given with --set here: the ladder decides it, or an option does"
-            )
+    _require_climbable(model, settings)
     weights = weights_setting(weights)
     of_weights = {} if weights is None else {"weights": weights}
     every = {} if epochs is None else {"epochs": epochs}
@@ -111,26 +103,17 @@ def ladder(
     dataset = load(steps[0].config.model_copy(update=place))
     require_drawn(dataset, settings)
     assert dataset.val is not None
-    if dataset.multi_label:
-        recipes = f"{model}:probe,{model}:finetune"
-        instead = command_line("compare", *words_of(place), "--models", recipes)
-        raise ConfigError(
-            f"a ladder is climbed by accuracy, and images of {dataset.name} may have several "
-            f"classes; compare recipes instead: {instead}"
-        )
+    _require_single_classes(dataset, model, place)
     path = folder or ROOT / short_name(f"ladder-{dataset.name}-{model}-seed{seed}", 200)
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
     content = dataset.provenance.get("fingerprint")
     del dataset
-    weights_sha256 = None
-    if weights != RANDOM_WEIGHTS:
-        from convscope.models.weights import find_weights
-
-        weights_sha256 = find_weights(backbone, weights, progress).sha256
     asked = {
         **{"model": model, **place, "seed": seed, "sizes": sorted({*sizes}), "epochs": epochs},
-        **{"weights": weights, "weights_sha256": weights_sha256, "settings": settings},
+        "weights": weights,
+        "weights_sha256": _digest_of(weights, backbone, progress),
+        "settings": settings,
         # Rungs on other images cannot be compared.
         "content": content,
         # Recipes change with versions of convscope, and a ladder must not mix two of them.
@@ -157,46 +140,57 @@ def ladder(
         executor = executor or LocalExecutor(own_process=False)
         for job, outcome in executor.outcomes([job for job, _ in jobs.values()], progress):
             rung = jobs[job.folder][1]
-            if outcome.failure is None:
-                climb = _with_rung(climb, _measure(rung, outcome.run))
-            else:
-                progress.say(f"Rung {rung.number} failed: {outcome.failure}")
-                # A process or a node that was lost is no fault of the rung: it is tried again.
-                failure = outcome.failure if outcome.permanent else None
-                climb = _with_rung(climb, dataclasses.replace(rung, failure=failure))
+            climb = _with_rung(climb, _after_training(rung, outcome, progress))
             _write(climb, asked)
             forget_networks()
             if after_rung is not None:
                 after_rung(climb)
-        trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
-        if not trained:
-            reason = climb.rungs[0].failure or "see above"
-            raise TrainingError(f"no rung could be trained: {reason}")
-        missing = [rung for rung in climb.rungs if rung not in trained and not rung.failure]
-        if missing:
-            _write(climb, asked)
-            raise TrainingError(
-                f"rung {missing[0].number} ({missing[0].name}) could not be trained this time, so "
-                "the test images stay sealed; repeat the command to try it again"
-            )
-        look = look_of(path, Run.open(path / trained[0].run))
-        for rung in trained:
-            run = Run.open(path / rung.run)
-            metrics = run.metrics
-            if "test" not in metrics:
-                metrics = evaluate(
-                    run,
-                    by="ladder",
-                    look=look,
-                    data=place["data_path"],
-                    labels=table_of(place),
-                    data_dir=data_dir,
-                    progress=progress,
-                )
-            judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
-            climb = _with_rung(climb, judged)
+        trained = _require_trained(climb, asked)
+        climb = _evaluate_on_test(climb, trained, place, data_dir, progress)
         _write(climb, asked)
     return climb
+
+
+def _require_climbable(model: str, settings: Mapping[str, Any]) -> None:
+    """Reject a model, or settings, of which no ladder can be made.
+
+    Raises:
+        ConfigError: If it is no backbone, or if a setting is the ladder's own.
+    """
+    if not is_backbone(model):
+        raise ConfigError(
+            f"{model} is trained from scratch; a ladder needs a pretrained backbone: "
+            f"{', '.join(BACKBONES.names())}"
+        )
+    for key in settings:
+        if key in (*NOT_TO_SET, "image_size", "weights_sha256"):
+            raise ConfigError(
+                f"'{key}' cannot be given with --set here: the ladder decides it, or an option does"
+            )
+
+
+def _require_single_classes(dataset: Dataset, model: str, place: Mapping[str, Any]) -> None:
+    """Reject images that may have several classes.
+
+    Raises:
+        ConfigError: If they may; it names the command that compares recipes on them.
+    """
+    if dataset.multi_label:
+        recipes = f"{model}:probe,{model}:finetune"
+        instead = command_line("compare", *words_of(place), "--models", recipes)
+        raise ConfigError(
+            f"a ladder is climbed by accuracy, and images of {dataset.name} may have several "
+            f"classes; compare recipes instead: {instead}"
+        )
+
+
+def _digest_of(weights: str | None, backbone: Backbone, progress: Progress) -> str | None:
+    """Return the SHA-256 of the weights that every rung begins with; None of random ones."""
+    if weights == RANDOM_WEIGHTS:
+        return None
+    from convscope.models.weights import find_weights
+
+    return find_weights(backbone, weights, progress).sha256
 
 
 def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
@@ -246,6 +240,15 @@ def _require_same_rungs(
             )
 
 
+def _after_training(rung: Rung, outcome: Outcome, progress: Progress) -> Rung:
+    """Return the rung with what became of its training, except the gain."""
+    if outcome.failure is None:
+        return _measure(rung, outcome.run)
+    progress.say(f"Rung {rung.number} failed: {outcome.failure}")
+    # A process or a node that was lost is no fault of the rung: it is tried again.
+    return dataclasses.replace(rung, failure=outcome.failure if outcome.permanent else None)
+
+
 def _measure(rung: Rung, run: Run) -> Rung:
     """Return the rung with the results of its run, except the gain."""
     said = read_predictions(run.predictions_file)[0]["val"]
@@ -271,6 +274,53 @@ def _with_rung(climb: Ladder, changed: Rung) -> Ladder:
             below = new.val_accuracy
         rungs.append(dataclasses.replace(new, gain=gain))
     return dataclasses.replace(climb, rungs=tuple(rungs))
+
+
+def _require_trained(climb: Ladder, asked: dict[str, Any]) -> list[Rung]:
+    """Return the rungs that were trained, if each of the others has a failure for good.
+
+    Raises:
+        TrainingError: If none was trained, or if one is to be tried again.
+    """
+    trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
+    if not trained:
+        reason = climb.rungs[0].failure or "see above"
+        raise TrainingError(f"no rung could be trained: {reason}")
+    missing = [rung for rung in climb.rungs if rung not in trained and not rung.failure]
+    if missing:
+        _write(climb, asked)
+        raise TrainingError(
+            f"rung {missing[0].number} ({missing[0].name}) could not be trained this time, so "
+            "the test images stay sealed; repeat the command to try it again"
+        )
+    return trained
+
+
+def _evaluate_on_test(
+    climb: Ladder,
+    trained: Sequence[Rung],
+    place: Mapping[str, Any],
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> Ladder:
+    """Return the ladder with the accuracy of trained rungs on test images: one look at these."""
+    look = look_of(climb.path, Run.open(climb.path / trained[0].run))
+    for rung in trained:
+        run = Run.open(climb.path / rung.run)
+        metrics = run.metrics
+        if "test" not in metrics:
+            metrics = evaluate(
+                run,
+                by="ladder",
+                look=look,
+                data=place["data_path"],
+                labels=table_of(place),
+                data_dir=data_dir,
+                progress=progress,
+            )
+        judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
+        climb = _with_rung(climb, judged)
+    return climb
 
 
 def _write(climb: Ladder, asked: dict[str, Any]) -> None:

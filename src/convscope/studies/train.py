@@ -1,8 +1,9 @@
 """The public `train`: one run, or one for each fold."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -19,7 +20,7 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
-from convscope.recipe import PLACES, RANDOM_WEIGHTS, read_config
+from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, read_config
 from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
@@ -36,6 +37,7 @@ from convscope.studies.folds import (
 )
 from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
 from convscope.studies.search.search import Place
+from convscope.types import Dataset
 
 AUTO = "auto"
 """In place of a recipe: search for the best."""
@@ -211,111 +213,89 @@ def train(
     for name in (trackers := listed(trackers)):
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
-    place = folder_or_none(out, "--out")
-    named = not isinstance(resume, bool)
-    if not isinstance(resume, bool):
-        if place is not None:
-            raise ConfigError("give the run to resume once: as RUN or as --out")
-        place = folder_path(resume, "RUN")
-    elif resume and place is None:
-        raise RunError("say which run to resume: convscope train --resume RUN")
-    begun = find_begun(place) if resume and place is not None else None
-    before = _settings_of(place, begun) if resume and place is not None else {}
-    if data is not None and "data" in before:
-        given |= settings_at(before["data"], data, labels)
-    elif data is not None:
-        given |= data_settings(data, labels)
-    elif labels is not None:
-        given["labels"] = labels_setting(None, labels)
+    place = _place(out, resume)
+    resumed = place if resume else None
+    begun = None if resumed is None else find_begun(resumed)
+    before = {} if resumed is None else _settings_of(resumed, begun)
+    given |= _settings_of_data(data, labels, before)
     if "data_path" not in given:
         tell_address({**from_file, **before}.get("data_path"), progress)
+    call = _Call(
+        given,
+        from_file,
+        place,
+        minutes=minutes,
+        target=target,
+        test=test,
+        data_dir=data_dir,
+        trackers=trackers,
+        executor=executor,
+        devices=devices,
+        progress=progress,
+    )
+    named = not isinstance(resume, bool)
     if folds is not None or begun is not None:
-        for option, hinders, why in (
-            ("--minutes", minutes is not None, "folds would get different numbers of epochs"),
-            ("--target", target is not None, "it is known only for CIFAR-10's own split"),
-            ("--tracker", bool(trackers), "it tracks a single run"),
-            ("--no-test", test is False, "each fold is a test set"),
-            ("--devices", devices is not None, "it divides one training; use --ray for several"),
-        ):
-            if hinders:
-                raise ConfigError(f"--folds and {option} cannot be combined: {why}")
+        _require_for_folds(call)
         moved = named and given.keys() <= {"data", *PLACES}
         if begun is not None and not config and (moved or not given):
-            asked = asked_before(begun).model_copy(update=given)
-            if folds not in (None, asked.split.folds):
-                raise ConfigError(f"{begun} has {asked.split.folds} folds, not {folds}")
-            return cross_validate(
-                asked, out=begun, data_dir=data_dir, progress=progress, executor=executor
-            )
+            return _resume_folds(call, begun, folds)
         if folds is None:
             raise ConfigError(
                 f"{begun} is a cross-validation; to continue it, give --resume alone, or repeat "
                 "the command that started it"
             )
-        return _train_folds(folds, given, from_file, place, data_dir, progress, executor)
-    continued = resume and place is not None and (named or Run(place).state_file.exists())
-    stopped = find_search(place) if resume and place is not None else None
-    if continued and given.get("recipe") == AUTO:
-        del given["recipe"]  # the search has found one
+        return _train_folds(call, folds)
+    continued = resumed is not None and (named or Run(resumed).state_file.exists())
+    stopped = None if resumed is None else find_search(resumed)
     if stopped is not None:
-        for option, hinders in (("--tracker", bool(trackers)), ("--devices", devices is not None)):
-            if hinders:
-                raise ConfigError(f"{option} is for a single network, not for a search; omit it")
+        return _resume_search(call, stopped)
     if devices is not None:
-        if not continued:
-            _require_one_network(given, from_file, minutes=minutes, target=target)
-        _require_jax(given, from_file)
-        given["backend"] = backends.configure("jax")
+        call = _on_devices(call, continued)
     load = load_once(data_dir, progress)
-    if stopped is not None:
-        return resume_search(
-            stopped,
-            request=_wishes_of_search(given, from_file),
-            minutes=minutes,
-            test=test,
-            load=load,
-            progress=progress,
-            place=Place(executor, data_dir),
-        )
     if not continued and target is None and _wants_search(given, from_file, minutes):
-        if trackers:
-            raise ConfigError("--tracker tracks a single run, not a search; name a --recipe")
-        return search(
-            _wishes_of_search(given, from_file),
-            minutes=minutes,
-            out=place,
-            test=test is not False,
-            load=load,
-            progress=progress,
-            place=Place(executor, data_dir),
-        )
-    if executor is not None:
-        raise ConfigError(
-            "--ray and --threads are for several training runs: give --folds, search on a folder "
-            "of photos with --minutes, or use 'compare'"
-        )
-    budget = None
-    if not continued:
-        budget = Budget.of(minutes, target, given=given, from_file=from_file)
-    with joined() if devices is not None else nullcontext(ONE) as team:
-        if not team.is_first:
-            progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
-            return single.follow(team, data_dir)
-        request = Request(given, from_file, budget, team.total)
-        common: dict[str, Any] = {"progress": progress, "trackers": trackers, "devices": team}
-        # A script that is started again after a reboot need not know how far it got.
-        if continued and place is not None:
-            if minutes is not None or target is not None:
-                progress.say(
-                    "Ignoring --minutes/--target: a resumed run keeps its network and epochs"
-                )
-            with failures_told(team):
-                run = Run.open(place)
-            return single.resume(run, request, test=test, data_dir=data_dir, **common)
-        with failures_told(team):
-            require_place(place, request.chosen.get("data_path"), Run.require_free)
-            plan = settle(request, progress, load)
-        return single.train(plan, out=place, test=test is not False, **common)
+        return _search(call, load)
+    return _train_one(call, resumed if continued else None, load)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of `train`, with its settings gathered; the other arguments are explained there.
+
+    Attributes:
+        given: Settings of the options and of `settings`, by dotted name.
+        from_file: Settings of `config`, which are weaker.
+        place: Folder of what is trained or resumed; None for a new one below `runs/`.
+    """
+
+    given: Mapping[str, Any]
+    from_file: Mapping[str, Any]
+    place: Path | None
+    _: KW_ONLY
+    minutes: float | None
+    target: float | None
+    test: bool | None
+    data_dir: Path | str | None
+    trackers: Sequence[str]
+    executor: Executor | None
+    devices: str | None
+    progress: Progress
+
+
+def _place(out: Path | str | None, resume: bool | Path | str) -> Path | None:
+    """Return the folder of what is trained or resumed; None for a new one below `runs/`.
+
+    Raises:
+        ConfigError: If the folder is given twice.
+        RunError: If there is nothing to resume.
+    """
+    place = folder_or_none(out, "--out")
+    if not isinstance(resume, bool):
+        if place is not None:
+            raise ConfigError("give the run to resume once: as RUN or as --out")
+        return folder_path(resume, "RUN")
+    if resume and place is None:
+        raise RunError("say which run to resume: convscope train --resume RUN")
+    return place
 
 
 def _settings_of(place: Path, begun: Path | None) -> Mapping[str, Any]:
@@ -336,40 +316,163 @@ def _settings_of(place: Path, begun: Path | None) -> Mapping[str, Any]:
     return {}
 
 
-def _require_one_network(
-    given: Mapping[str, Any],
-    from_file: Mapping[str, Any],
-    *,
-    minutes: float | None,
-    target: float | None,
-) -> None:
-    """Reject what cannot be trained on several devices, before processes join each other.
+def _settings_of_data(
+    data: str | Path | None, labels: str | Path | None, before: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the settings of the data that is named.
+
+    Args:
+        data: As for `train`.
+        labels: As for `train`.
+        before: Settings of what is resumed, whose data may have moved; none of something new.
+    """
+    if data is not None and "data" in before:
+        return settings_at(before["data"], data, labels)
+    if data is not None:
+        return data_settings(data, labels)
+    return {} if labels is None else {"labels": labels_setting(None, labels)}
+
+
+def _require_for_folds(call: _Call) -> None:
+    """Reject what cannot be combined with folds.
 
     Raises:
-        ConfigError: If something else than a network with known settings is to be trained.
+        ConfigError: If it is asked for.
     """
-    for option, hinders, why in (
-        ("--minutes", minutes is not None, "speeds are measured on one device; give --epochs"),
-        ("--target", target is not None, "speeds are measured on one device; give --epochs"),
-        (
-            "a search",
-            _wants_search(given, from_file, minutes),
-            "it trains heads on a backbone; name --model and --recipe",
-        ),
+    _require_none_of(
+        "--folds",
+        ("--minutes", call.minutes is not None, "folds would get different numbers of epochs"),
+        ("--target", call.target is not None, "it is known only for CIFAR-10's own split"),
+        ("--tracker", bool(call.trackers), "it tracks a single run"),
+        ("--no-test", call.test is False, "each fold is a test set"),
+        ("--devices", call.devices is not None, "it divides one training; use --ray for several"),
+    )
+
+
+def _require_none_of(option: str, *others: tuple[str, bool, str]) -> None:
+    """Reject an option together with another.
+
+    Args:
+        option: Option that is given.
+        others: Of each other one its name, whether it is given, and why it hinders.
+
+    Raises:
+        ConfigError: If one of them is given.
+    """
+    for other, given, why in others:
+        if given:
+            raise ConfigError(f"{option} and {other} cannot be combined: {why}")
+
+
+def _resume_folds(call: _Call, begun: Path, folds: int | None) -> CrossValidation:
+    """Continue a cross-validation as it was begun, perhaps with data in another place."""
+    asked = asked_before(begun).model_copy(update=call.given)
+    if folds not in (None, asked.split.folds):
+        raise ConfigError(f"{begun} has {asked.split.folds} folds, not {folds}")
+    return cross_validate(
+        asked,
+        out=begun,
+        data_dir=call.data_dir,
+        progress=call.progress,
+        executor=call.executor,
+    )
+
+
+def _train_folds(call: _Call, folds: int) -> CrossValidation:
+    for key in ("folds", "fold", "fold_as"):
+        if f"split.{key}" in call.given:
+            raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
+    of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
+    request = Request({**call.given, **of_folds}, call.from_file)
+    CROSS_VALIDATION.require_place(call.place, request.chosen.get("data_path"))
+    # Before there is a folder: an error up to here leaves none behind.
+    plan = settle(request, call.progress, load_once(call.data_dir, call.progress))
+    if plan.config.multi_label:
+        raise ConfigError(
+            "--folds gives an accuracy over all images, and these may have several classes; train "
+            "without it: the mAP on the test images comes with its interval"
+        )
+    return cross_validate(
+        plan.config,
+        dataset=plan.dataset,
+        out=call.place,
+        data_dir=call.data_dir,
+        progress=call.progress,
+        executor=call.executor,
+    )
+
+
+def _resume_search(call: _Call, stopped: Path) -> Run:
+    for option, hinders in (
+        ("--tracker", bool(call.trackers)),
+        ("--devices", call.devices is not None),
     ):
         if hinders:
-            raise ConfigError(f"--devices and {option} cannot be combined: {why}")
+            raise ConfigError(f"{option} is for a single network, not for a search; omit it")
+    load = load_once(call.data_dir, call.progress)
+    return resume_search(
+        stopped,
+        request=_wishes_of_search(call),
+        minutes=call.minutes,
+        test=call.test,
+        load=load,
+        progress=call.progress,
+        place=Place(call.executor, call.data_dir),
+    )
 
 
-def _require_jax(given: Mapping[str, Any], from_file: Mapping[str, Any]) -> None:
-    """Reject a backend that trains on one device alone.
+def _search(call: _Call, load: Callable[[RunConfig], Dataset]) -> Run:
+    if call.trackers:
+        raise ConfigError("--tracker tracks a single run, not a search; name a --recipe")
+    return search(
+        _wishes_of_search(call),
+        minutes=call.minutes,
+        out=call.place,
+        test=call.test is not False,
+        load=load,
+        progress=call.progress,
+        place=Place(call.executor, call.data_dir),
+    )
+
+
+def _wishes_of_search(call: _Call) -> Request:
+    """Return what a user wants of a search, which finds the recipe by itself.
+
+    Of a file with a recipe these are the settings that differ from it.
+    """
+    from_file = call.from_file
+    recipe = from_file.get("recipe", AUTO)
+    if recipe != AUTO:
+        from_file = wishes_of(from_file, str(recipe))
+    named = {key: value for key, value in call.given.items() if key != "recipe"}
+    return Request(named, {key: value for key, value in from_file.items() if key != "recipe"})
+
+
+def _on_devices(call: _Call, continued: bool) -> _Call:
+    """Return a call for several devices with their backend, which is in use from here on.
+
+    Before processes join each other, what cannot be trained so is rejected.
 
     Raises:
-        ConfigError: If another than JAX is asked for.
+        ConfigError: If a new run is not of one network with known settings, or if another backend
+            than JAX is asked for.
     """
-    backend = given.get("backend", from_file.get("backend", "auto"))
+    if not continued:
+        on_one = "speeds are measured on one device; give --epochs"
+        _require_none_of(
+            "--devices",
+            ("--minutes", call.minutes is not None, on_one),
+            ("--target", call.target is not None, on_one),
+            (
+                "a search",
+                _wants_search(call.given, call.from_file, call.minutes),
+                "it trains heads on a backbone; name --model and --recipe",
+            ),
+        )
+    backend = call.given.get("backend", call.from_file.get("backend", "auto"))
     if backend not in ("auto", "jax"):
         raise ConfigError(f"--devices all trains with backend jax, not {backend}")
+    return replace(call, given={**call.given, "backend": backends.configure("jax")})
 
 
 def _wants_search(
@@ -391,45 +494,39 @@ def _wants_search(
     return usual_recipe(chosen, Progress()) is not None
 
 
-def _wishes_of_search(given: Mapping[str, Any], from_file: Mapping[str, Any]) -> Request:
-    """Return what a user wants of a search, which finds the recipe by itself.
-
-    Of a file with a recipe these are the settings that differ from it.
-    """
-    recipe = from_file.get("recipe", AUTO)
-    if recipe != AUTO:
-        from_file = wishes_of(from_file, str(recipe))
-    named = {key: value for key, value in given.items() if key != "recipe"}
-    return Request(named, {key: value for key, value in from_file.items() if key != "recipe"})
-
-
-def _train_folds(
-    folds: int,
-    given: Mapping[str, Any],
-    from_file: Mapping[str, Any],
-    out: Path | None,
-    data_dir: Path | str | None,
-    progress: Progress,
-    executor: Executor | None,
-) -> CrossValidation:
-    for key in ("folds", "fold", "fold_as"):
-        if f"split.{key}" in given:
-            raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
-    of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
-    request = Request({**given, **of_folds}, from_file)
-    CROSS_VALIDATION.require_place(out, request.chosen.get("data_path"))
-    # Before there is a folder: an error up to here leaves none behind.
-    plan = settle(request, progress, load_once(data_dir, progress))
-    if plan.config.multi_label:
+def _train_one(call: _Call, continued: Path | None, load: Callable[[RunConfig], Dataset]) -> Run:
+    """Train a single network: a new run, or one that is continued."""
+    if call.executor is not None:
         raise ConfigError(
-            "--folds gives an accuracy over all images, and these may have several classes; train "
-            "without it: the mAP on the test images comes with its interval"
+            "--ray and --threads are for several training runs: give --folds, search on a folder "
+            "of photos with --minutes, or use 'compare'"
         )
-    return cross_validate(
-        plan.config,
-        dataset=plan.dataset,
-        out=out,
-        data_dir=data_dir,
-        progress=progress,
-        executor=executor,
-    )
+    given, from_file, progress = dict(call.given), call.from_file, call.progress
+    budget = None
+    if continued is None:
+        budget = Budget.of(call.minutes, call.target, given=given, from_file=from_file)
+    elif given.get("recipe") == AUTO:
+        del given["recipe"]  # the search has found one
+    with joined() if call.devices is not None else nullcontext(ONE) as team:
+        if not team.is_first:
+            progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
+            return single.follow(team, call.data_dir)
+        request = Request(given, from_file, budget, team.total)
+        common: dict[str, Any] = {
+            "progress": progress,
+            "trackers": call.trackers,
+            "devices": team,
+        }
+        # A script that is started again after a reboot need not know how far it got.
+        if continued is not None:
+            if call.minutes is not None or call.target is not None:
+                progress.say(
+                    "Ignoring --minutes/--target: a resumed run keeps its network and epochs"
+                )
+            with failures_told(team):
+                run = Run.open(continued)
+            return single.resume(run, request, test=call.test, data_dir=call.data_dir, **common)
+        with failures_told(team):
+            require_place(call.place, request.chosen.get("data_path"), Run.require_free)
+            plan = settle(request, progress, load)
+        return single.train(plan, out=call.place, test=call.test is not False, **common)

@@ -149,26 +149,7 @@ def _tried(run: Run) -> list[tuple[str, str]]:
 def _form(place: Workplace, wish: Wish) -> None:
     with card():
         heading("New training run")
-        data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
-        data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", placed)
-        with row():
-            ui.link("Choose or drop a folder", "/data")
-            for name in ("digits", "cifar10"):
-                ui.button(name, on_click=lambda name=name: data.set_value(name), color=None).props(
-                    "flat dense no-caps"
-                ).classes("cs-small")
-        if wish.labels:
-            ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
-                "max-width:640px"
-            ).bind_value_to(wish, "labels", placed)
-        group = ui.input(
-            "Pattern in file names that marks a group (each group stays in one part)",
-            value=wish.group,
-        ).props("outlined dense")
-        group.style("max-width:640px").bind_value_to(wish, "group", typed)
-        group.set_visibility(bool(wish.group))
-        together = ui.checkbox("Keep near copies in one part", value=wish.near_copies)
-        together.bind_value_to(wish, "near_copies").set_visibility(wish.near_copies)
+        fields_of_data = _fields_of_data(wish)
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
             kind = ui.toggle(kinds, value=AUTO if wish.recipe == AUTO else "one").props(
@@ -181,22 +162,7 @@ def _form(place: Workplace, wish: Wish) -> None:
                 "With more time it tries more; 5 to 20 minutes suit most sets of photos."
             ).classes("cs-quiet")
         with row() as single:
-            recipes = {entry.name: entry.name for entry in RECIPES.entries()}
-            known = wish.recipe if wish.recipe in recipes else "tutorial"
-            recipe = ui.select(recipes, value=known, label="Recipe").props("outlined dense")
-            recipe.style("min-width:190px")
-            models = {"": "usual for the recipe"} | {name: name for name in MODELS.names()}
-            known = wish.model if wish.model in models else ""
-            model = ui.select(models, value=known, label="Model", with_input=True)
-            model.props("outlined dense").style("min-width:230px").bind_value_to(wish, "model")
-            epochs = ui.number(
-                "Epochs",
-                value=wish.epochs,
-                min=1,
-                max=100_000,
-                format="%d",
-            )
-            epochs.props("outlined dense").style("width:130px").bind_value_to(wish, "epochs")
+            recipe, model, epochs = _fields_of_single(wish)
         sealed = ui.checkbox(
             "Keep the test images sealed, if more choices follow", value=wish.sealed
         )
@@ -223,24 +189,73 @@ def _form(place: Workplace, wish: Wish) -> None:
 
         def start() -> None:
             preview()
-            problem.set_text(wish.problem())
-            if problem.text:
-                return
-            out = place.new_run(wish.stem())
-            try:
-                place.jobs.submit(
-                    wish.words(out), kind="train", title=f"Training of {out.name}", run=out
-                )
-            except ConvscopeError as error:
-                problem.set_text(str(error))
-                return
-            ui.notify(f"{out.name}: it continues even if you close this page")
-            preview()
+            problem.set_text(_submit(place, wish))
+            if not problem.text:
+                preview()
 
         job_button("Train", start, strong=True, icon="play_arrow")
-        for control in (data, group, together, kind, minutes, recipe, model, epochs, sealed):
+        for control in (*fields_of_data, kind, minutes, recipe, model, epochs, sealed):
             control.on_value_change(preview)
         preview()
+
+
+def _fields_of_data(wish: Wish) -> tuple[Any, Any, Any]:
+    """Draw the fields for the images, for their groups, and for near copies, and return them."""
+    data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
+    data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", placed)
+    with row():
+        ui.link("Choose or drop a folder", "/data")
+        for name in ("digits", "cifar10"):
+            ui.button(name, on_click=lambda name=name: data.set_value(name), color=None).props(
+                "flat dense no-caps"
+            ).classes("cs-small")
+    if wish.labels:
+        ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
+            "max-width:640px"
+        ).bind_value_to(wish, "labels", placed)
+    group = ui.input(
+        "Pattern in file names that marks a group (each group stays in one part)",
+        value=wish.group,
+    ).props("outlined dense")
+    group.style("max-width:640px").bind_value_to(wish, "group", typed)
+    group.set_visibility(bool(wish.group))
+    together = ui.checkbox("Keep near copies in one part", value=wish.near_copies)
+    together.bind_value_to(wish, "near_copies").set_visibility(wish.near_copies)
+    return data, group, together
+
+
+def _fields_of_single(wish: Wish) -> tuple[Any, Any, Any]:
+    """Draw the fields for recipe, model and epochs of a single network, and return them."""
+    recipes = {entry.name: entry.name for entry in RECIPES.entries()}
+    known = wish.recipe if wish.recipe in recipes else "tutorial"
+    recipe = ui.select(recipes, value=known, label="Recipe").props("outlined dense")
+    recipe.style("min-width:190px")
+    models = {"": "usual for the recipe"} | {name: name for name in MODELS.names()}
+    known = wish.model if wish.model in models else ""
+    model = ui.select(models, value=known, label="Model", with_input=True)
+    model.props("outlined dense").style("min-width:230px").bind_value_to(wish, "model")
+    epochs = ui.number(
+        "Epochs",
+        value=wish.epochs,
+        min=1,
+        max=100_000,
+        format="%d",
+    )
+    epochs.props("outlined dense").style("width:130px").bind_value_to(wish, "epochs")
+    return recipe, model, epochs
+
+
+def _submit(place: Workplace, wish: Wish) -> str:
+    """Put a training into the queue, and return what hinders that, in words; else nothing."""
+    if problem := wish.problem():
+        return problem
+    out = place.new_run(wish.stem())
+    try:
+        place.jobs.submit(wish.words(out), kind="train", title=f"Training of {out.name}", run=out)
+    except ConvscopeError as error:
+        return str(error)
+    ui.notify(f"{out.name}: it continues even if you close this page")
+    return ""
 
 
 def _start_again(place: Workplace, job: Job) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from convscope import interrupts
 from convscope.errors import DivergedError
+from convscope.models.preprocessing import Size
 from convscope.models.structure import as_functional
 from convscope.progress import Advance, Progress
 from convscope.recipe import RunConfig, dump_config
@@ -190,28 +191,11 @@ def fit(
     n_classes = _n_classes(model)
     if phase.steps is None:
         compile_model(model, config, len(train), phase.shares)
-    history: list[dict[str, Any]] = []
-    hardest: Hardest | None = None
-    snapshot = shared_snapshot(model, run.snapshot_file, devices, phase.name)
-    if snapshot is not None:
-        history = read_history(snapshot)
-        begun = not history or history[-1]["phase"] == phase.name
-        if begun or isinstance(snapshot, bytes):
-            load_snapshot(model, snapshot)
-        if begun:
-            hardest = read_hardest(snapshot, len(train))
-        if history and begun:
-            progress.say(f"Resuming after epoch {len(history)}")
-        # A kill may have come between the snapshot and the table.
-        if history and devices.is_first:
-            write_results(history, run.results_file)
+    history, hardest = _take_up(phase, run, progress)
     set_epochs(model, config, len(train), hardest)  # the snapshot may have fewer epochs
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
-
-    finish = hard_targets(n_classes) if _softens(config) and not config.multi_label else None
-    validation = validation_batches(phase.val, finish, devices)
-    steps = _steps(phase)
+    passes = _Passes.of(phase)
     smaller = smaller_size(config.progressive, model)
     n_done_smaller = 0 if smaller is None else _done_smaller(run, len(own), devices)
     of_smaller = None if pace is None else pace.of_smaller
@@ -228,35 +212,13 @@ def fit(
             hardest = _as_first_chose(hardest, devices, len(train))
             # With fewer epochs in the meantime, filtering begins later than planned.
             set_epochs(model, config, len(train), hardest)
-        label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
-        if phase.name != ONLY_PHASE:
-            label += f" ({phase.name})"
         done = Done(epoch, n_done_smaller)
         size = smaller if epoch < n_smaller(config.progressive, config.epochs, done) else None
-        if size is not None:
-            label += f" at {size[0]}x{size[1]} pixels"
+        number = earlier + epoch + 1
+        label = _label(number, earlier + config.epochs, phase.name, size)
         batches = training_batches(config, train, n_classes, epoch, hardest, devices)
         with progress.task(label, batches.n_images, "images") as step:
-            watch = _Watch(step, earlier + epoch)
-            start = time.monotonic()
-            learnt = train_epoch(steps, batches, watch, size)
-            seconds = time.monotonic() - start
-            with averages_swapped_in(model):
-                judged = evaluate_epoch(steps, validation)
-                weights = model.get_weights()
-            row = row_of(
-                earlier + epoch + 1,
-                learnt,
-                judged,
-                learning_rate=float(model.optimizer.learning_rate),
-                seconds=seconds,
-                n_images=batches.n_images,
-                phase=phase.name,
-            )
-            _require_finite(row["loss"], earlier + epoch)
-            # The loss of a batch is from before its step: weights that the last step broke show
-            # here first, and must not be kept as a good state.
-            _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
+            row, weights = passes.epoch(number, batches, size, step)
             n_done_smaller += size is not None
             done = Done(epoch + 1, n_done_smaller)
             times = relative_times(config, config.epochs, of_smaller, hardest, done)
@@ -284,9 +246,7 @@ def fit(
         if fitting != config.epochs:
             progress.say(f"To stay within the time: {fitting} epochs instead of {config.epochs}")
             config = config.model_copy(update={"epochs": fitting})
-            write_text(run.config_file, dump_config(config))
-            changes = [*run.state.get("epochs_changed", []), {"after": len(own), "to": fitting}]
-            run.record(epochs_changed=changes)
+            _record_epochs(config, run, after=len(own))
             set_epochs(model, config, len(train), hardest)
 
     if _stopped_early(own, patience):
@@ -317,6 +277,106 @@ def save_last(phase: Phase, weights: list[Any], run: Run, n_epochs: int) -> None
     if known != n_epochs or not path.exists():
         phase.save_weights(weights, path)
         run.record(last_after=n_epochs)
+
+
+def _take_up(
+    phase: Phase, run: Run, progress: Progress
+) -> tuple[list[dict[str, Any]], Hardest | None]:
+    """Bring a compiled model to where its run stands, and return the history until there.
+
+    With it come the images that filtering has chosen, if it has by then.
+    """
+    model, devices = phase.model, phase.devices
+    snapshot = shared_snapshot(model, run.snapshot_file, devices, phase.name)
+    if snapshot is None:
+        return [], None
+    history = read_history(snapshot)
+    begun = not history or history[-1]["phase"] == phase.name
+    if begun or isinstance(snapshot, bytes):
+        load_snapshot(model, snapshot)
+    hardest = read_hardest(snapshot, len(phase.train)) if begun else None
+    if history and begun:
+        progress.say(f"Resuming after epoch {len(history)}")
+    # A kill may have come between the snapshot and the table.
+    if history and devices.is_first:
+        write_results(history, run.results_file)
+    return history, hardest
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What every epoch of a phase runs.
+
+    Attributes:
+        phase: Phase.
+        steps: Steps of its model.
+        validation: Batches of the validation examples.
+    """
+
+    phase: Phase
+    steps: Steps
+    validation: Batches
+
+    @classmethod
+    def of(cls, phase: Phase) -> "_Passes":
+        config, finish = phase.config, None
+        if _softens(config) and not config.multi_label:
+            finish = hard_targets(_n_classes(phase.model))
+        validation = validation_batches(phase.val, finish, phase.devices)
+        return cls(phase, _steps(phase), validation)
+
+    def epoch(
+        self, number: int, batches: Batches, size: Size | None, step: Advance
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """Train for an epoch, and return its row of results and the weights that were evaluated.
+
+        Args:
+            number: Number of the epoch in the run, from 1.
+            batches: Batches to train on.
+            size: Size of smaller images; None for the model's own.
+            step: Called with each batch.
+
+        Raises:
+            DivergedError: If a loss is not finite.
+        """
+        model, before = self.phase.model, number - 1
+        watch = _Watch(step, before)
+        start = time.monotonic()
+        learnt = train_epoch(self.steps, batches, watch, size)
+        seconds = time.monotonic() - start
+        with averages_swapped_in(model):
+            judged = evaluate_epoch(self.steps, self.validation)
+            weights = model.get_weights()
+        row = row_of(
+            number,
+            learnt,
+            judged,
+            learning_rate=float(model.optimizer.learning_rate),
+            seconds=seconds,
+            n_images=batches.n_images,
+            phase=self.phase.name,
+        )
+        _require_finite(row["loss"], before)
+        # The loss of a batch is from before its step: weights that the last step broke show here
+        # first, and must not be kept as a good state.
+        _require_finite(row["val_loss"], before, what="validation loss")
+        return row, weights
+
+
+def _label(number: int, of: int, phase: str, size: Size | None) -> str:
+    label = f"epoch {number}/{of}"
+    if phase != ONLY_PHASE:
+        label += f" ({phase})"
+    if size is not None:
+        label += f" at {size[0]}x{size[1]} pixels"
+    return label
+
+
+def _record_epochs(config: RunConfig, run: Run, *, after: int) -> None:
+    """Write down that a run has other epochs from now on, `after` those that are finished."""
+    write_text(run.config_file, dump_config(config))
+    changes = [*run.state.get("epochs_changed", []), {"after": after, "to": config.epochs}]
+    run.record(epochs_changed=changes)
 
 
 def _done_smaller(run: Run, n_done: int, devices: Devices) -> int:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -184,41 +185,9 @@ def choose_penalty(
             the first is tried first.
         progress: Called with each penalty.
     """
-    folds = folds_of(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
-    n_learnt = len(folds[0][0])
-    # As many as when all are learnt: to stop early is a penalty too.
-    steps = most_steps(views * n_learnt, features.shape[1], n_classes)
-    # Of many a random part: 5,000, with many classes fewer to learn from.
-    fitting = int(_MOST_VALUES / (features.shape[1] * n_classes))
-    limits = min(_MOST_LEARNT, max(fitting, _LEAST_LEARNT)), _MOST_HELD_OUT
-    folds = [_thinned(fold, seed, limits) for fold in folds]
-    # The penalty weighs against a mean over images: with more of them the same prior weighs less.
-    share = len(folds[0][0]) / n_learnt
-    in_views = [
-        (_in_views(learnt, len(labels), views), _in_views(held_out, len(labels), views))
-        for learnt, held_out in folds
-    ]
-    n_images = len(labels)
-    labels = labels_in_views(labels, views)
-    used = np.unique(np.concatenate([part for fold in in_views for part in fold]))
-    if 2 * len(used) <= len(labels):
-        # Of very many images a part is taken, once: they may be mapped from a disk.
-        features, labels = features[used], labels[used]
-        in_views = [
-            (np.searchsorted(used, learnt), np.searchsorted(used, held_out))
-            for learnt, held_out in in_views
-        ]
-
-    held_out_labels = np.concatenate([labels[held_out] for _, held_out in in_views])
-
-    def of_images(losses: npt.NDArray[np.float64]) -> FloatArray:
-        found, start = np.full(n_images, np.nan, np.float32), 0
-        for _, held_out in folds:
-            stop = start + views * len(held_out)
-            found[held_out] = losses[start:stop].reshape(views, -1).mean(axis=0)
-            start = stop
-        return found
-
+    trial = _Trial.of(
+        features, labels, n_classes, seed=seed, together=together, views=views, weighting=weighting
+    )
     tried: dict[tuple[float, int], Candidate] = {}
     words = hits_in_words(labels)
     with (
@@ -230,34 +199,17 @@ def choose_penalty(
             last_map: float, index: int, features: FloatArray, blocks: Sequence[Block]
         ) -> float:
             if (last_map, index) not in tried:
-                start, penalty = time.monotonic(), PENALTIES[index]
-                probs = probs_of_folds(
-                    features,
-                    labels,
-                    n_classes,
-                    penalty,
-                    in_views,
-                    pool,
-                    blocks=blocks,
-                    weighting=weighting,
-                    steps=steps,
-                )
-                said = probs >= 0.5 if is_multi_label(labels) else probs.argmax(axis=1)
-                hits = said == held_out_labels
-                losses = calibrated_losses(probs, held_out_labels)
-                accuracy, loss = float(hits.mean()), float(losses.mean())
-                seconds = time.monotonic() - start
-                tried[last_map, index] = Candidate(
-                    penalty * share, accuracy, loss, seconds, last_map, of_images(losses)
-                )
-                step(1, f"{penalty * share:.3g}: held-out loss {loss:.4f}, {words} {accuracy:.4f}")
+                new = trial.candidate(PENALTIES[index], last_map, features, blocks, pool)
+                tried[last_map, index] = new
+                said = f"held-out loss {new.loss:.4f}, {words} {new.accuracy:.4f}"
+                step(1, f"{new.penalty:.3g}: {said}")
             return tried[last_map, index].loss
 
         best = _START
         for last_map in last_maps if any(block.n_last for block in blocks) else LAST_MAP[:1]:
             as_it_is = min((each.loss for each in tried.values()), default=math.inf)
-            with _resized(features, blocks, last_map):
-                fewer = _in_fewer_columns(features, blocks)
+            with _resized(trial.features, blocks, last_map):
+                fewer = _in_fewer_columns(trial.features, blocks)
                 if loss_at(last_map, best, *fewer) > _HOPELESS * as_it_is:
                     continue
                 place = best
@@ -274,6 +226,136 @@ def choose_penalty(
                 # The other way is worse, then.
                 break
     return sorted(tried.values(), key=lambda candidate: candidate.loss)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Images that heads learn, and others on which penalties are compared.
+
+    Attributes:
+        features: Shape (n_rows, n_features), one view of the images after another.
+        labels: Classes of the rows.
+        n_classes: Number of classes.
+        weighting: Weights of the classes.
+        n_images: Number of images that there are.
+        views: Number of views.
+        held_out: Images that each fold holds out.
+        folds: Rows to learn from and to hold out, in all their views.
+        share: Part of the images that a fold would learn if there were no limit.
+        steps: Number of steps at which a fit ends in any case.
+    """
+
+    features: FloatArray
+    labels: Labels
+    n_classes: int
+    weighting: Weighting
+    n_images: int
+    views: int
+    held_out: Sequence[IntArray]
+    folds: Sequence[Fold]
+    share: float
+    steps: int
+
+    @classmethod
+    def of(
+        cls,
+        features: FloatArray,
+        labels: Labels,
+        n_classes: int,
+        *,
+        seed: int,
+        together: Together | None,
+        views: int,
+        weighting: Weighting,
+    ) -> "_Trial":
+        """Return the images for `choose_penalty`, whose arguments these are."""
+        n_images = len(labels)
+        folds = folds_of(labels, seed, _n_folds(n_images, n_classes), n_classes, together)
+        n_learnt = len(folds[0][0])
+        # As many as when all are learnt: to stop early is a penalty too.
+        steps = most_steps(views * n_learnt, features.shape[1], n_classes)
+        # Of many a random part: 5,000, with many classes fewer to learn from.
+        fitting = int(_MOST_VALUES / (features.shape[1] * n_classes))
+        limits = min(_MOST_LEARNT, max(fitting, _LEAST_LEARNT)), _MOST_HELD_OUT
+        folds = [_thinned(fold, seed, limits) for fold in folds]
+        in_views = [
+            (_in_views(learnt, n_images, views), _in_views(held_out, n_images, views))
+            for learnt, held_out in folds
+        ]
+        labels = labels_in_views(labels, views)
+        used = np.unique(np.concatenate([part for fold in in_views for part in fold]))
+        if 2 * len(used) <= len(labels):
+            # Of very many images a part is taken, once: they may be mapped from a disk.
+            features, labels = features[used], labels[used]
+            in_views = [
+                (np.searchsorted(used, learnt), np.searchsorted(used, held_out))
+                for learnt, held_out in in_views
+            ]
+        return cls(
+            features,
+            labels,
+            n_classes,
+            weighting,
+            n_images,
+            views,
+            held_out=[held_out for _, held_out in folds],
+            folds=in_views,
+            share=len(folds[0][0]) / n_learnt,
+            steps=steps,
+        )
+
+    def candidate(
+        self,
+        penalty: float,
+        last_map: float,
+        features: FloatArray,
+        blocks: Sequence[Block],
+        pool: ThreadPoolExecutor,
+    ) -> Candidate:
+        """Try a penalty.
+
+        Args:
+            penalty: L2 penalty for as many images as a fold learns here.
+            last_map: Size of the features of the last map.
+            features: Features of the rows at that size, perhaps in fewer columns.
+            blocks: Blocks of these.
+            pool: Threads from `one_thread_each`.
+        """
+        start = time.monotonic()
+        probs = probs_of_folds(
+            features,
+            self.labels,
+            self.n_classes,
+            penalty,
+            self.folds,
+            pool,
+            blocks=blocks,
+            weighting=self.weighting,
+            steps=self.steps,
+        )
+        labels = np.concatenate([self.labels[held_out] for _, held_out in self.folds])
+        said = probs >= 0.5 if is_multi_label(labels) else probs.argmax(axis=1)
+        losses = calibrated_losses(probs, labels)
+        accuracy, loss = float((said == labels).mean()), float(losses.mean())
+        seconds = time.monotonic() - start
+        return Candidate(
+            # It weighs against a mean over images: with more of them the same prior weighs less.
+            penalty * self.share,
+            accuracy,
+            loss,
+            seconds,
+            last_map,
+            self._of_images(losses),
+        )
+
+    def _of_images(self, losses: npt.NDArray[np.float64]) -> FloatArray:
+        """Return the loss of each image, from those of the rows that the folds hold out."""
+        found, start = np.full(self.n_images, np.nan, np.float32), 0
+        for held_out in self.held_out:
+            stop = start + self.views * len(held_out)
+            found[held_out] = losses[start:stop].reshape(self.views, -1).mean(axis=0)
+            start = stop
+        return found
 
 
 @contextlib.contextmanager

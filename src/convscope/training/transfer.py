@@ -1,7 +1,7 @@
 """Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from convscope.training.pace import Pace
 from convscope.training.results import HEAD
 from convscope.training.snapshot import read_history
 from convscope.training.temperature import calibrated_loss
-from convscope.types import Dataset, InputSpec, Predictions, Split
+from convscope.types import Dataset, FloatArray, InputSpec, Predictions, Split
 
 
 def train_transfer(
@@ -78,11 +78,6 @@ def train_transfer(
     n_classes = len(dataset.class_names)
     assert dataset.val is not None
 
-    refit = chosen is not None
-
-    def n_chosen(phase: str) -> int | None:
-        return None if chosen is None else chosen.get(phase, 0)
-
     def build(head: HeadSettings, precision: str) -> TransferModel:
         # Seeded each time: random weights of a backbone, if any, are the same in all.
         keras.utils.set_random_seed(config.seed)
@@ -98,7 +93,7 @@ def train_transfer(
         )
 
     frozen = build(config.head, config.backbone.precision)
-    parts = dataset.parts_to_learn(refit=refit)
+    parts = dataset.parts_to_learn(refit=chosen is not None)
     if not devices.is_first:
         maps = run_to_cut(frozen, config, spec, parts, dataset.val)
         head = _head_of_first(devices)
@@ -117,61 +112,138 @@ def train_transfer(
     else:
         del frozen
         twin = build(head, "float32")
-    on_features = (output.features, output.features_val)
-
-    def save_as(part: keras.Model) -> Callable[[list[Any], Path], None]:
-        return PortableModel(lambda: (part, twin.whole)).save
-
+    training = _Training(config, output, statistics, head, twin, run, chosen, log_row, progress)
     if twin.cut == END:
         keras.utils.set_random_seed(config.seed)
         with precision_policy(config.precision):
             shape, activation = output.features.inputs(0).shape[1:], config.activation
             alone = build_head(shape, head, n_classes, statistics, activation)
-        save, n_epochs = save_as(twin.head), n_chosen(HEAD)
-        phase = Phase(alone, *on_features, config, save, HEAD, n_chosen=n_epochs)
-        if head.logistic:
-            # The folds answer for each image as it is: that is no measure where answers are
-            # means over views.
-            once = config.tta == TtaSettings()
-            if keep_out_of_fold is not None and once and not run.snapshot_file.exists():
-                keep_out_of_fold(predict_out_of_fold(phase, output, statistics, twin.blocks, run))
-            return fit_at_once(
-                phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress
-            )
-        return fit(phase, run, log_row=log_row, progress=progress)
+        return training.train_head(alone, keep_out_of_fold)
 
     network = build(head, config.precision)
     network.standardise(*statistics)
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
     if not history or history[-1]["phase"] == HEAD:
-        if head.logistic:
-            phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
-            history = fit_at_once(
-                phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress
-            )
-        elif config.backbone.head_epochs > 0:
-            alone, save, n_epochs = _head_alone(config), save_as(twin.head), n_chosen(HEAD)
-            phase = Phase(network.head, *on_features, alone, save, HEAD, n_chosen=n_epochs)
-            history = fit(phase, run, log_row=log_row, progress=progress)
-        if history:
-            link_or_copy(run.weights("last"), run.weights("frozen"))
-            run.record(frozen_loss=_validation_loss(network.head, output.features_val))
-    if refit and run.state.get("rolled_back"):
+        history = training.train_head_first(network, history)
+    if chosen is not None and run.state.get("rolled_back"):
         return history
     _head_of_first(devices, head)
-    upper = twin.upper()
-    save = save_as(upper)
-    if config.judge == "best" and not refit:
-        save = _noting_best(save, upper, output.maps_val, run)
-    phase = _behind_the_cut(network, output.maps, output.maps_val, config, save, devices)
-    phase = replace(phase, n_chosen=n_chosen(phase.name))
-    history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
-    if not refit and "frozen_loss" in run.state:
-        best_is_head = history[best_row(history, config)]["phase"] == HEAD
-        none_evaluated = config.judge == "best" and best_is_head
-        tuned = None if none_evaluated else _tuned_loss(phase, run)
-        _keep_the_better(tuned, run, progress)
-    return history
+    return training.train_behind_the_cut(network, devices, pace)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the phases of a training on a backbone share in the first process.
+
+    Attributes:
+        config: Settings of the run.
+        output: Outputs of the frozen part.
+        statistics: Mean and variance of the features.
+        head: Settings of the head.
+        twin: Network in float32 that is saved, with the weights that a phase trains.
+        run: Run folder.
+        chosen: As for `train_transfer`, and so what follows.
+        log_row: Called with each new row of results.
+        progress: Called with epochs.
+    """
+
+    config: RunConfig
+    output: FrozenOutput
+    statistics: tuple[FloatArray, FloatArray]
+    head: HeadSettings
+    twin: TransferModel
+    run: Run
+    chosen: Mapping[str, int] | None
+    log_row: Callable[[dict[str, Any]], None]
+    progress: Progress
+
+    def train_head(
+        self, model: keras.Model, keep_out_of_fold: Callable[[Predictions], None] | None
+    ) -> list[dict[str, Any]]:
+        """Train a head on a backbone that stays frozen, and return the history."""
+        phase = self._head_phase(model, self.config)
+        if not self.head.logistic:
+            return fit(phase, self.run, log_row=self.log_row, progress=self.progress)
+        # The folds answer for each image as it is: no measure where answers are means over views.
+        once = self.config.tta == TtaSettings()
+        if keep_out_of_fold is not None and once and not self.run.snapshot_file.exists():
+            about = self.output, self.statistics, self.twin.blocks
+            keep_out_of_fold(predict_out_of_fold(phase, *about, self.run))
+        return self._fit_at_once(phase)
+
+    def train_head_first(
+        self, network: TransferModel, history: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Train the head of a network whose other layers follow, and return the history.
+
+        The result is kept, in case that these do not help.
+
+        Args:
+            network: Network.
+            history: History until here.
+        """
+        run = self.run
+        if self.head.logistic:
+            history = self._fit_at_once(self._head_phase(network.head, self.config))
+        elif self.config.backbone.head_epochs > 0:
+            phase = self._head_phase(network.head, _head_alone(self.config))
+            history = fit(phase, run, log_row=self.log_row, progress=self.progress)
+        if history:
+            link_or_copy(run.weights("last"), run.weights("frozen"))
+            run.record(frozen_loss=_validation_loss(network.head, self.output.features_val))
+        return history
+
+    def train_behind_the_cut(
+        self, network: TransferModel, devices: Devices, pace: Pace | None
+    ) -> list[dict[str, Any]]:
+        """Train the layers behind the cut, and return the history.
+
+        Unless that is a refit, the head on the frozen backbone is returned to if it was better.
+        """
+        config, run, refit = self.config, self.run, self.chosen is not None
+        upper = self.twin.upper()
+        save = self._saving(upper)
+        if config.judge == "best" and not refit:
+            save = _noting_best(save, upper, self.output.maps_val, run)
+        maps = self.output.maps, self.output.maps_val
+        phase = _behind_the_cut(network, *maps, config, save, devices)
+        phase = replace(phase, n_chosen=self._n_chosen(phase.name))
+        history = fit(phase, run, log_row=self.log_row, progress=self.progress, pace=pace)
+        if not refit and "frozen_loss" in run.state:
+            best_is_head = history[best_row(history, config)]["phase"] == HEAD
+            none_evaluated = config.judge == "best" and best_is_head
+            tuned = None if none_evaluated else _tuned_loss(phase, run)
+            _keep_the_better(tuned, run, self.progress)
+        return history
+
+    def _head_phase(self, model: keras.Model, config: RunConfig) -> Phase:
+        return Phase(
+            model,
+            self.output.features,
+            self.output.features_val,
+            config,
+            self._saving(self.twin.head),
+            HEAD,
+            n_chosen=self._n_chosen(HEAD),
+        )
+
+    def _fit_at_once(self, phase: Phase) -> list[dict[str, Any]]:
+        return fit_at_once(
+            phase,
+            self.output,
+            self.statistics,
+            self.twin.blocks,
+            self.run,
+            log_row=self.log_row,
+            progress=self.progress,
+        )
+
+    def _saving(self, part: keras.Model) -> Callable[[list[Any], Path], None]:
+        """Return the function that saves weights of a part of the twin as the whole model."""
+        return PortableModel(lambda: (part, self.twin.whole)).save
+
+    def _n_chosen(self, phase: str) -> int | None:
+        return None if self.chosen is None else self.chosen.get(phase, 0)
 
 
 def _head_of_first(devices: Devices, head: HeadSettings | None = None) -> HeadSettings:
