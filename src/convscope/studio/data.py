@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from convscope.errors import ConvscopeError
 from convscope.paths import user_path
 from convscope.studio.correct import Doubt, decide, thumb
+from convscope.studio.drawing import Curve, chart
 from convscope.studio.dropped import show_uploads
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
@@ -21,6 +22,7 @@ from convscope.studio.looks import (
     pill,
     row,
     say,
+    svg,
     wall,
 )
 from convscope.studio.nice import background, ui
@@ -35,6 +37,7 @@ _N_OF_CLASS = 12
 _N_CLASSES = 30
 _N_OF_FINDING = 8
 _N_SUSPECTS = 60
+_N_WEAKEST = 5
 _NO_ADDRESS = "the name is not UTF-8, so a browser cannot ask for it; rename the folder"
 _AS_USUAL: Mapping[str, str] = {}
 _ADVICE = {
@@ -206,6 +209,7 @@ async def _shown(place: Workplace, sources: Sources, data: str, labels: str) -> 
         if source.layout.labels_of is None:
             _check(place, source, words)
             _suspects(place, source, words)
+            _learning_curve(place, source, words)
 
 
 def _summary(source: Source, words: tuple[str, ...]) -> None:
@@ -366,7 +370,7 @@ def _is_image(source: Source, file: str) -> bool:
 
 def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
     def command_of() -> tuple[object, ...]:
-        return ("data", "suspects", *words, "--out", folder_of_search(place, source), "--json")
+        return ("data", "suspects", *words, "--out", folder_of(place, source, "suspects"), "--json")
 
     def draw(found: Any) -> None:
         if not isinstance(found, dict):
@@ -397,16 +401,59 @@ def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
     )
 
 
-def folder_of_search(place: Workplace, source: Source) -> Path:
-    """Return the folder for a search for wrong labels: that of the last one, if it can go on.
+def _learning_curve(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
+    def command_of() -> tuple[object, ...]:
+        folder = folder_of(place, source, "learning-curve")
+        return ("data", "learning-curve", *words, "--out", folder, "--json")
+
+    def draw(found: Any) -> None:
+        if not isinstance(found, dict):
+            return
+        points = [(each["n_images"], each["accuracy"]) for each in found["points"]]
+        twice = found["expected"]
+        expected = [points[-1], (twice["n_images"], twice["accuracy"])]
+        said = (
+            f"With twice the {found['n_images']:,} images, {twice['n_images']:,}, expect about "
+            f"{100 * twice['accuracy']:.1f} % ({100 * twice['low']:.1f} to "
+            f"{100 * twice['high']:.1f} %) of others right; with {points[-1][0]:,} it was "
+            f"{100 * points[-1][1]:.1f} %."
+        )
+        say(said)
+        curves = [Curve("measured", points), Curve("expected", expected, colour=1, dashed=True)]
+        about = f"Accuracy on other images by number of training images. {said}"
+        svg(chart(curves, about=about, x="training images", y="accuracy", percent=True))
+        weakest = found["classes"][:_N_WEAKEST]
+        listed = ", ".join(
+            f"{printable(each['class_name'])} {100 * each['recall']:.0f} % "
+            f"({100 * each['recall_of_half']:.0f} % with half of the images)"
+            for each in weakest
+        )
+        say(f"Recall of the weakest classes: {listed}.", "cs-quiet")
+
+    _job_card(
+        place,
+        source,
+        "learning-curve",
+        "Would more images help?",
+        f"Learning curve of {source.name}",
+        "Accuracy by number of training images, and what twice as many would give. Takes half a "
+        "minute for a thousand photos.",
+        command_of,
+        draw,
+    )
+
+
+def folder_of(place: Workplace, source: Source, kind: str) -> Path:
+    """Return the folder for a study of images: that of the last one, if it can go on.
 
     Args:
         place: Workplace.
         source: Images.
+        kind: Name of the action, "suspects" or "learning-curve".
     """
-    before = place.jobs.newest("suspects", data=source.data, labels=source.labels)
+    before = place.jobs.newest(kind, data=source.data, labels=source.labels)
     if before is not None and before.status != "failed" and not before.is_older(source.changed):
         words = before.words
         return Path(words[words.index("--out") + 1])
-    # A folder holds the search of one state of the images only.
-    return place.new_run(f"suspects-{source.name}")
+    # A folder holds the study of one state of the images only.
+    return place.new_run(f"{kind}-{source.name}")

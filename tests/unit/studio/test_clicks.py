@@ -162,27 +162,27 @@ def job_of(place, kind, *words, run=None, about=None, code=0, at="", output="{}"
 def test_a_search_for_wrong_labels_goes_on_only_where_it_looked_at_the_same_images(
     tmp_path, photos
 ):
-    from convscope.studio.data import folder_of_search
+    from convscope.studio.data import folder_of
 
     place = Workplace(tmp_path / "runs")
     source = Source(str(photos))
-    first = folder_of_search(place, source)
+    first = folder_of(place, source, "suspects")
     assert first == place.root / "suspects-photos"
     about = {"data": source.data, "labels": ""}
     words = ("data", "suspects", "--data", str(photos), "--out", str(first), "--json")
     job = job_of(place, "suspects", *words, about=about)
-    assert folder_of_search(place, Source(str(photos))) == first
+    assert folder_of(place, Source(str(photos)), "suspects") == first
     # Another folder of the same name, one photo more, and a search that failed.
     other = tmp_path / "b" / "photos"
     shutil.copytree(photos, other)
     second = place.root / "suspects-photos-2"
-    assert folder_of_search(place, Source(str(other))) == second
+    assert folder_of(place, Source(str(other)), "suspects") == second
     (job.path / "ended.json").write_text('{"at": "", "code": 2}')
-    assert folder_of_search(place, Source(str(photos))) == second
+    assert folder_of(place, Source(str(photos)), "suspects") == second
     (job.path / "ended.json").write_text('{"at": "", "code": 0}')
     time.sleep(0.02)
     shutil.copy2(photos / "cats" / "0.png", photos / "cats" / "new.png")
-    assert folder_of_search(place, Source(str(photos))) == second
+    assert folder_of(place, Source(str(photos)), "suspects") == second
 
 
 def test_old_results_say_when_they_were_found_and_that_the_images_have_changed(
@@ -257,6 +257,42 @@ def test_a_finding_that_a_setting_mends_leads_to_a_training_with_it(tmp_path, ph
 
     visit(lambda: train.show(place, source.data, group="(.*)/"), filled)
     visit(lambda: train.show(place, source.data, near_copies=True), ticked)
+
+
+def test_a_learning_curve_says_what_twice_as_many_images_would_give(tmp_path, photos, visit):
+    from convscope.studio import data
+
+    place = Workplace(tmp_path / "runs")
+    source = Source(str(photos))
+    found = {
+        "n_images": 100,
+        "points": [
+            {"n_images": 40, "accuracy": 0.7, "low": 0.6, "high": 0.8},
+            {"n_images": 80, "accuracy": 0.8, "low": 0.7, "high": 0.9},
+        ],
+        "expected": {"n_images": 200, "accuracy": 0.866, "low": 0.81, "high": 0.9},
+        "classes": [
+            {"class_name": "cats", "n_images": 50, "recall_of_half": 0.6, "recall": 0.75},
+            {"class_name": "dogs", "n_images": 50, "recall_of_half": 0.8, "recall": 0.85},
+        ],
+    }
+    about = {"data": source.data, "labels": ""}
+    folder = data.folder_of(place, source, "learning-curve")
+    assert folder == place.root / "learning-curve-photos"
+    words = ("data", "learning-curve", "--out", str(folder))
+    job_of(place, "learning-curve", *words, about=about, output=json.dumps(found))
+
+    async def seen(user) -> None:
+        await user.should_see(
+            "With twice the 100 images, 200, expect about 86.6 % (81.0 to 90.0 %) of others right; "
+            "with 80 it was 80.0 %."
+        )
+        await user.should_see("cats 75 % (60 % with half of the images), dogs 85 %")
+        drawn = [each.content for each in user.find(kind=ui.html).elements]
+        assert any("<title>expected, 200: 86.6 %</title>" in each for each in drawn)
+
+    visit(lambda: data._learning_curve(place, source, ()), seen)
+    assert data.folder_of(place, source, "learning-curve") == folder
 
 
 def test_what_another_page_decided_is_shown_and_kept_from_the_next_decision_on(
