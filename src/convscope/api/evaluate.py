@@ -111,22 +111,23 @@ def evaluate(
     # Saved ones come in another order.
     by_split = {name: by_split[name] for name in ("val", "test") if name in by_split}
 
-    judged = _judge(run, which, by_split, config)
+    names = run.class_names
+    fitted = _fitted(run, which, by_split, names, config)
     with kept_if_writable(progress, run.path):
         if missing:
-            save_predictions(by_split, run.class_names, kept, about=about)
+            save_predictions(by_split, names, kept, about=about)
         write_spec(
             run,
             which,
-            temperature=judged.temperature,
-            reject_below=judged.reject_below,
-            val_shares=judged.val_shares,
-            thresholds=judged.thresholds,
+            temperature=fitted.temperature,
+            reject_below=fitted.reject_below,
+            val_shares=fitted.val_shares,
+            thresholds=fitted.thresholds,
         )
-        run.write_json(place(run.metrics_file), judged.metrics)
+        run.write_json(place(run.metrics_file), fitted.metrics)
         if (opened := by_split.get("test")) is not None:
-            _write_confusions_of_test(opened, judged, run, place)
-    return judged.metrics
+            _write_confusions_of_test(opened, fitted, run, names, place)
+    return fitted.metrics
 
 
 def figures_of(
@@ -315,14 +316,14 @@ def _predict_splits(
 
 
 @dataclass(frozen=True)
-class _Judgement:
-    """What follows from predictions of some weights.
+class _Fitted:
+    """Metrics of predictions, and what was fitted to those for validation images.
 
     Attributes:
         metrics: Contents of `metrics.json`.
         temperature: Divisor of the logits.
         thresholds: Threshold of each class, where an image may have any number of classes.
-        reject_below: Least energy of an image of a class.
+        reject_below: Least energy of an image of a class; 0 if there is none.
         val_shares: Shares of the answers for validation images.
     """
 
@@ -333,9 +334,13 @@ class _Judgement:
     val_shares: "Shares"
 
 
-def _judge(
-    run: Run, which: str, by_split: Mapping[str, Predictions], config: RunConfig
-) -> _Judgement:
+def _fitted(
+    run: Run,
+    which: str,
+    by_split: Mapping[str, Predictions],
+    names: list[str],
+    config: RunConfig,
+) -> _Fitted:
     """Fit to validation images what the answers need, and return it with all metrics."""
     from convscope.classifier.shares import shares_of
     from convscope.evaluation import multi_label
@@ -343,7 +348,7 @@ def _judge(
     from convscope.evaluation.predictions import unseen_predictions
     from convscope.evaluation.rejection import rejection_of
 
-    names, several = run.class_names, config.multi_label
+    several = config.multi_label
     metrics: dict[str, Any] = {"weights": which}
     unseen = unseen_predictions(run, which, by_split["val"])
     temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
@@ -359,7 +364,7 @@ def _judge(
     folds = {} if unseen is by_split["val"] else {"folds": unseen}
     for name, said in {**by_split, **folds}.items():
         metrics[name] = figures_of(said, names, temperature, thresholds)
-    return _Judgement(
+    return _Fitted(
         metrics,
         temperature,
         thresholds,
@@ -369,17 +374,22 @@ def _judge(
 
 
 def _write_confusions_of_test(
-    said: Predictions, judged: _Judgement, run: Run, place: Callable[[Path], Path]
+    said: Predictions,
+    fitted: _Fitted,
+    run: Run,
+    names: list[str],
+    place: Callable[[Path], Path],
 ) -> None:
     """Write which classes of the test images are taken for which.
 
     Args:
         said: Predictions for the test images.
-        judged: What follows from them.
+        fitted: Metrics, and what was fitted to validation images.
         run: Run.
+        names: Names of the classes.
         place: Function from a file of the run to that of the weights that are evaluated.
     """
-    metrics, several = judged.metrics["test"], judged.thresholds is not None
+    metrics, several = fitted.metrics["test"], fitted.thresholds is not None
     score = (
         f"mAP {metrics['mean_average_precision']:.3f} on test images"
         if several
@@ -387,9 +397,9 @@ def _write_confusions_of_test(
     )
     write_confusions(
         said,
-        run.class_names,
-        judged.temperature,
-        judged.thresholds,
+        names,
+        fitted.temperature,
+        fitted.thresholds,
         place(run.mistakes_table if several else run.confusion_table),
         place(run.mistakes_picture if several else run.confusion_picture),
         title=f"{run.name}: {score}",

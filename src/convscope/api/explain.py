@@ -126,9 +126,9 @@ def explain(
                 page=page,
                 explorer=_explorer_beside(page) if with_explorer else None,
             )
-            explanation, shown_page = _laid_out(explanation, run.name)
+            explanation, shown_page = _placed(explanation, run.name)
             if explanation.explorer:
-                subject = _subject(file, said, classifier.spec, run, config.model)
+                subject = _subject(file, said, classifier.spec, run.name, names, config.model)
                 write_explorer(build_payload(network, image, subject), explanation.explorer)
             write_page(shown_page, explanation.page)
             explanations.append(explanation)
@@ -137,21 +137,22 @@ def explain(
 
 
 def _explorer_beside(page: Path) -> Path:
+    """Return the place of the explorer of a page."""
     return page.with_name(f"{page.stem}-explorer.html")
 
 
-def _laid_out(explanation: Explanation, run: str) -> tuple[Explanation, Page]:
+def _placed(explanation: Explanation, run_name: str) -> tuple[Explanation, Page]:
     """Return an explanation in a place that no other image's page has, and its page."""
     from convscope.api.explanation_page import explanation_page
 
-    shown = explanation_page(explanation, run)
+    shown = explanation_page(explanation, run_name)
     if not _is_of_another(explanation.page, shown):
         return explanation, shown
     digest = hashlib.sha256(explanation.image.tobytes()).hexdigest()[:8]
     page = explanation.page.with_name(f"{explanation.page.stem}-{digest}.html")
     explorer = None if explanation.explorer is None else _explorer_beside(page)
     explanation = replace(explanation, page=page, explorer=explorer)
-    return explanation, explanation_page(explanation, run)
+    return explanation, explanation_page(explanation, run_name)
 
 
 def _is_of_another(place: Path, page: Page) -> bool:
@@ -166,7 +167,12 @@ def _is_of_another(place: Path, page: Page) -> bool:
 
 
 def _subject(
-    file: Path, said: ImagePrediction, spec: ClassifierSpec, run: Run, model: str
+    file: Path,
+    said: ImagePrediction,
+    spec: ClassifierSpec,
+    run_name: str,
+    names: list[str],
+    model: str,
 ) -> "Subject":
     """Return what an explorer says of image and network."""
     from convscope.explorer.payload import Subject
@@ -174,10 +180,10 @@ def _subject(
     from convscope.models.backbones import BACKBONES
 
     return Subject(
-        run=run.name,
+        run=run_name,
         model=model,
         file=printable(file.name),
-        class_names=run.class_names,
+        class_names=names,
         answer=_of_predict(said, spec),
         thresholds=_of_network(spec),
         stages=BACKBONES.get(model).stages if is_backbone(model) else {},

@@ -105,13 +105,13 @@ def predict(
     copies = _place_of_copies(sort_into, unsure_below, sources)
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
-    means = _Means(engine, workers, threads, ray, memory_gb)
+    options = _ExportOptions(engine, workers, threads, ray, memory_gb)
     opened = None
     if isinstance(run, Path | str) and is_exported(run):
         require_no_weights(run, weights)
     else:
         opened = Run.open(run)
-        means.require_none_for(opened)
+        options.require_none_for(opened)
     # Before the model is loaded, which may take seconds.
     total: int | None = None
     files = iter_images_of(sources)
@@ -119,9 +119,9 @@ def predict(
         found = find_images(sources)
         total, files = len(found), iter(found)
     if opened is None:
-        model = _exported(str(run), means, reject=reject, progress=progress)
+        model = _open_exported(str(run), options, reject=reject, progress=progress)
     else:
-        model = _of_run(opened, weights, reject=reject)
+        model = _open_run(opened, weights, reject=reject)
     spec = model.spec
     if note := classify.decoder_note(spec):
         progress.say(note)
@@ -142,7 +142,7 @@ def predict(
     results = model.predict(files, total, batch_size=batch_size, reject=reject, progress=progress)
     if copies is not None:
         # Before an image is recorded as done.
-        job = {"model": model.known_by, "reject": reject}
+        job = {"model": model.identity, "reject": reject}
         sorting = SortedCopies(
             copies, spec.class_names, job, unsure_below=unsure_below, progress=progress
         )
@@ -176,7 +176,7 @@ def _place_of_copies(
 
 
 @dataclass(frozen=True)
-class _Means:
+class _ExportOptions:
     """What an exported file is to classify with, as `predict` was told; None where it was not."""
 
     engine: str | None
@@ -210,12 +210,12 @@ class _Model:
 
     Attributes:
         classifier: Classifier in this process.
-        known_by: Text that is the same for models with the same answers.
+        identity: Text that differs between models whose answers may differ.
         pool: Workers that classify instead, if there are any.
     """
 
     classifier: classify.Classifier
-    known_by: str
+    identity: str
     pool: "Pool | None" = None
 
     @property
@@ -247,13 +247,15 @@ class _Model:
         )
 
 
-def _exported(file: str, means: _Means, *, reject: bool, progress: Progress) -> _Model:
+def _open_exported(
+    file: str, options: _ExportOptions, *, reject: bool, progress: Progress
+) -> _Model:
     """Open an exported file, and the pool of workers that are asked for."""
-    many = means.workers is not None or means.ray is not None
+    many = options.workers is not None or options.ray is not None
     classifier = Classifier(
         file,
-        engine=means.engine or REFERENCE,
-        threads=1 if many and means.threads is None else means.threads,
+        engine=options.engine or REFERENCE,
+        threads=1 if many and options.threads is None else options.threads,
         progress=progress,
     )
     if not many:
@@ -262,32 +264,33 @@ def _exported(file: str, means: _Means, *, reject: bool, progress: Progress) -> 
     from convscope.classifier.bulk.processes import Processes
     from convscope.classifier.bulk.worker import Order
 
-    order = Order(classifier.sha256, classifier.engine, means.threads or 1, reject)
+    order = Order(classifier.sha256, classifier.engine, options.threads or 1, reject)
     content, _ = read_onnx(classifier.path)
     pool: Pool
-    if means.ray is None:
-        pool = Processes(order, content, means.workers or 1)
+    if options.ray is None:
+        pool = Processes(order, content, options.workers or 1)
     else:
         pool = RayTasks(
             order,
             content,
-            means.ray,
-            n_workers=means.workers,
-            memory_gb=means.memory_gb,
+            options.ray,
+            n_workers=options.workers,
+            memory_gb=options.memory_gb,
             progress=progress,
         )
     return _Model(classifier, classifier.sha256, pool)
 
 
-def _of_run(run: Run, weights: str | None, *, reject: bool) -> _Model:
+def _open_run(run: Run, weights: str | None, *, reject: bool) -> _Model:
+    """Open weights of a run."""
     from convscope.classifier.keras_model import open_classifier
 
     classifier = open_classifier(run, weights, reject=reject)
     spec = classifier.spec
-    known_by = f"{spec.weights_sha256} at {spec.temperature}"
+    identity = f"{spec.weights_sha256} at {spec.temperature}"
     if spec.multi_label:
-        known_by += f", thresholds {spec.thresholds}"
-    return _Model(classifier, known_by)
+        identity += f", thresholds {spec.thresholds}"
+    return _Model(classifier, identity)
 
 
 def _answers_file(
@@ -295,7 +298,7 @@ def _answers_file(
 ) -> AnswersFile:
     """Open the file of answers, which is continued if it is of the same images and model."""
     given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]
-    job = {"model": model.known_by, "images": given, "reject": reject}
+    job = {"model": model.identity, "images": given, "reject": reject}
     if copies is not None:
         # The images that were done before would have no copies.
         job["sort_into"] = str(copies.absolute())

@@ -81,7 +81,7 @@ def ladder(
     """
     progress = progress or console_progress()
     settings = dict(settings or {})
-    _require_climbable(model, settings)
+    _require_backbone_and_settings(model, settings)
     weights = weights_setting(weights)
     of_weights = {} if weights is None else {"weights": weights}
     every = {} if epochs is None else {"epochs": epochs}
@@ -103,16 +103,21 @@ def ladder(
     dataset = load(steps[0].config.model_copy(update=place))
     require_drawn(dataset, settings)
     assert dataset.val is not None
-    _require_single_classes(dataset, model, place)
+    _require_single_label(dataset, model, place)
     path = folder or ROOT / short_name(f"ladder-{dataset.name}-{model}-seed{seed}", 200)
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
     content = dataset.provenance.get("fingerprint")
     del dataset
+    weights_sha256 = _digest_of(weights, backbone, progress)
     asked = {
-        **{"model": model, **place, "seed": seed, "sizes": sorted({*sizes}), "epochs": epochs},
+        "model": model,
+        **place,
+        "seed": seed,
+        "sizes": sorted({*sizes}),
+        "epochs": epochs,
         "weights": weights,
-        "weights_sha256": _digest_of(weights, backbone, progress),
+        "weights_sha256": weights_sha256,
         "settings": settings,
         # Rungs on other images cannot be compared.
         "content": content,
@@ -151,7 +156,7 @@ def ladder(
     return climb
 
 
-def _require_climbable(model: str, settings: Mapping[str, Any]) -> None:
+def _require_backbone_and_settings(model: str, settings: Mapping[str, Any]) -> None:
     """Reject a model, or settings, of which no ladder can be made.
 
     Raises:
@@ -169,7 +174,7 @@ def _require_climbable(model: str, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _require_single_classes(dataset: Dataset, model: str, place: Mapping[str, Any]) -> None:
+def _require_single_label(dataset: Dataset, model: str, place: Mapping[str, Any]) -> None:
     """Reject images that may have several classes.
 
     Raises:
@@ -185,7 +190,10 @@ def _require_single_classes(dataset: Dataset, model: str, place: Mapping[str, An
 
 
 def _digest_of(weights: str | None, backbone: Backbone, progress: Progress) -> str | None:
-    """Return the SHA-256 of the weights that every rung begins with; None of random ones."""
+    """Return the SHA-256 of the weights that every rung begins with; None of random ones.
+
+    They are downloaded if they are not here.
+    """
     if weights == RANDOM_WEIGHTS:
         return None
     from convscope.models.weights import find_weights
@@ -278,6 +286,8 @@ def _with_rung(climb: Ladder, changed: Rung) -> Ladder:
 
 def _require_trained(climb: Ladder, asked: dict[str, Any]) -> list[Rung]:
     """Return the rungs that were trained, if each of the others has a failure for good.
+
+    Where one is to be tried again, the page and the tables are written as far as they go.
 
     Raises:
         TrainingError: If none was trained, or if one is to be tried again.

@@ -252,7 +252,7 @@ def train(
     if devices is not None:
         call = _on_devices(call, continued)
     load = load_once(data_dir, progress)
-    if not continued and target is None and _wants_search(given, from_file, minutes):
+    if not continued and target is None and _wants_search(call.given, from_file, minutes):
         return _search(call, load)
     return _train_one(call, resumed if continued else None, load)
 
@@ -284,9 +284,11 @@ class _Call:
 def _place(out: Path | str | None, resume: bool | Path | str) -> Path | None:
     """Return the folder of what is trained or resumed; None for a new one below `runs/`.
 
+    One at an address is fetched to a local copy, which is sent back as it changes.
+
     Raises:
         ConfigError: If the folder is given twice.
-        RunError: If there is nothing to resume.
+        RunError: If a run is to be resumed and none is named.
     """
     place = folder_or_none(out, "--out")
     if not isinstance(resume, bool):
@@ -494,8 +496,8 @@ def _wants_search(
     return usual_recipe(chosen, Progress()) is not None
 
 
-def _train_one(call: _Call, continued: Path | None, load: Callable[[RunConfig], Dataset]) -> Run:
-    """Train a single network: a new run, or one that is continued."""
+def _train_one(call: _Call, resumed: Path | None, load: Callable[[RunConfig], Dataset]) -> Run:
+    """Train a single network: a new run, or one that is resumed."""
     if call.executor is not None:
         raise ConfigError(
             "--ray and --threads are for several training runs: give --folds, search on a folder "
@@ -503,7 +505,7 @@ def _train_one(call: _Call, continued: Path | None, load: Callable[[RunConfig], 
         )
     given, from_file, progress = dict(call.given), call.from_file, call.progress
     budget = None
-    if continued is None:
+    if resumed is None:
         budget = Budget.of(call.minutes, call.target, given=given, from_file=from_file)
     elif given.get("recipe") == AUTO:
         del given["recipe"]  # the search has found one
@@ -518,13 +520,13 @@ def _train_one(call: _Call, continued: Path | None, load: Callable[[RunConfig], 
             "devices": team,
         }
         # A script that is started again after a reboot need not know how far it got.
-        if continued is not None:
+        if resumed is not None:
             if call.minutes is not None or call.target is not None:
                 progress.say(
                     "Ignoring --minutes/--target: a resumed run keeps its network and epochs"
                 )
             with failures_told(team):
-                run = Run.open(continued)
+                run = Run.open(resumed)
             return single.resume(run, request, test=call.test, data_dir=call.data_dir, **common)
         with failures_told(team):
             require_place(call.place, request.chosen.get("data_path"), Run.require_free)

@@ -189,7 +189,8 @@ def _form(place: Workplace, wish: Wish) -> None:
 
         def start() -> None:
             preview()
-            problem.set_text(_submit(place, wish))
+            problem.set_text("")
+            problem.set_text(_problem_of_submission(place, wish))
             if not problem.text:
                 preview()
 
@@ -245,7 +246,7 @@ def _fields_of_single(wish: Wish) -> tuple[Any, Any, Any]:
     return recipe, model, epochs
 
 
-def _submit(place: Workplace, wish: Wish) -> str:
+def _problem_of_submission(place: Workplace, wish: Wish) -> str:
     """Put a training into the queue, and return what hinders that, in words; else nothing."""
     if problem := wish.problem():
         return problem

@@ -284,7 +284,8 @@ def _take_up(
 ) -> tuple[list[dict[str, Any]], Hardest | None]:
     """Bring a compiled model to where its run stands, and return the history until there.
 
-    With it come the images that filtering has chosen, if it has by then.
+    With it come the images that filtering has chosen, if it has by then. The table of results is
+    written again.
     """
     model, devices = phase.model, phase.devices
     snapshot = shared_snapshot(model, run.snapshot_file, devices, phase.name)
@@ -319,9 +320,8 @@ class _Passes:
 
     @classmethod
     def of(cls, phase: Phase) -> "_Passes":
-        config, finish = phase.config, None
-        if _softens(config) and not config.multi_label:
-            finish = hard_targets(_n_classes(phase.model))
+        softens = _softens(phase.config) and not phase.config.multi_label
+        finish = hard_targets(_n_classes(phase.model)) if softens else None
         validation = validation_batches(phase.val, finish, phase.devices)
         return cls(phase, _steps(phase), validation)
 

@@ -185,7 +185,7 @@ def choose_penalty(
             the first is tried first.
         progress: Called with each penalty.
     """
-    trial = _Trial.of(
+    comparison = _Comparison.of(
         features, labels, n_classes, seed=seed, together=together, views=views, weighting=weighting
     )
     tried: dict[tuple[float, int], Candidate] = {}
@@ -199,7 +199,7 @@ def choose_penalty(
             last_map: float, index: int, features: FloatArray, blocks: Sequence[Block]
         ) -> float:
             if (last_map, index) not in tried:
-                new = trial.candidate(PENALTIES[index], last_map, features, blocks, pool)
+                new = comparison.tried(PENALTIES[index], last_map, features, blocks, pool)
                 tried[last_map, index] = new
                 said = f"held-out loss {new.loss:.4f}, {words} {new.accuracy:.4f}"
                 step(1, f"{new.penalty:.3g}: {said}")
@@ -208,8 +208,8 @@ def choose_penalty(
         best = _START
         for last_map in last_maps if any(block.n_last for block in blocks) else LAST_MAP[:1]:
             as_it_is = min((each.loss for each in tried.values()), default=math.inf)
-            with _resized(trial.features, blocks, last_map):
-                fewer = _in_fewer_columns(trial.features, blocks)
+            with _resized(comparison.features, blocks, last_map):
+                fewer = _in_fewer_columns(comparison.features, blocks)
                 if loss_at(last_map, best, *fewer) > _HOPELESS * as_it_is:
                     continue
                 place = best
@@ -229,7 +229,7 @@ def choose_penalty(
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Comparison:
     """Images that heads learn, and others on which penalties are compared.
 
     Attributes:
@@ -241,7 +241,8 @@ class _Trial:
         views: Number of views.
         held_out: Images that each fold holds out.
         folds: Rows to learn from and to hold out, in all their views.
-        share: Part of the images that a fold would learn if there were no limit.
+        share: Images that a fold learns, as a fraction of those without a limit. The penalty weighs
+            against a mean over images: with more of them the same prior weighs less.
         steps: Number of steps at which a fit ends in any case.
     """
 
@@ -267,7 +268,7 @@ class _Trial:
         together: Together | None,
         views: int,
         weighting: Weighting,
-    ) -> "_Trial":
+    ) -> "_Comparison":
         """Return the images for `choose_penalty`, whose arguments these are."""
         n_images = len(labels)
         folds = folds_of(labels, seed, _n_folds(n_images, n_classes), n_classes, together)
@@ -304,7 +305,7 @@ class _Trial:
             steps=steps,
         )
 
-    def candidate(
+    def tried(
         self,
         penalty: float,
         last_map: float,
@@ -312,7 +313,7 @@ class _Trial:
         blocks: Sequence[Block],
         pool: ThreadPoolExecutor,
     ) -> Candidate:
-        """Try a penalty.
+        """Return what heads with a penalty reach; its own is that of as many images as there are.
 
         Args:
             penalty: L2 penalty for as many images as a fold learns here.
@@ -339,7 +340,6 @@ class _Trial:
         accuracy, loss = float((said == labels).mean()), float(losses.mean())
         seconds = time.monotonic() - start
         return Candidate(
-            # It weighs against a mean over images: with more of them the same prior weighs less.
             penalty * self.share,
             accuracy,
             loss,

@@ -124,7 +124,7 @@ def train_transfer(
     network.standardise(*statistics)
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
     if not history or history[-1]["phase"] == HEAD:
-        history = training.train_head_first(network, history)
+        history = training.train_head_before_the_rest(network, history)
     if chosen is not None and run.state.get("rolled_back"):
         return history
     _head_of_first(devices, head)
@@ -142,9 +142,9 @@ class _Training:
         head: Settings of the head.
         twin: Network in float32 that is saved, with the weights that a phase trains.
         run: Run folder.
-        chosen: As for `train_transfer`, and so what follows.
+        chosen: Epochs of each phase in a refit, as for `train_transfer`; None otherwise.
         log_row: Called with each new row of results.
-        progress: Called with epochs.
+        progress: Called with penalties and epochs.
     """
 
     config: RunConfig
@@ -167,16 +167,17 @@ class _Training:
         # The folds answer for each image as it is: no measure where answers are means over views.
         once = self.config.tta == TtaSettings()
         if keep_out_of_fold is not None and once and not self.run.snapshot_file.exists():
-            about = self.output, self.statistics, self.twin.blocks
-            keep_out_of_fold(predict_out_of_fold(phase, *about, self.run))
+            keep_out_of_fold(
+                predict_out_of_fold(phase, self.output, self.statistics, self.twin.blocks, self.run)
+            )
         return self._fit_at_once(phase)
 
-    def train_head_first(
+    def train_head_before_the_rest(
         self, network: TransferModel, history: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Train the head of a network whose other layers follow, and return the history.
 
-        The result is kept, in case that these do not help.
+        The result is kept, in case that these do not help. Without head epochs nothing is trained.
 
         Args:
             network: Network.
