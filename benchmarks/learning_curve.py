@@ -1,10 +1,10 @@
-"""How well a learning curve foretells the accuracy of more images.
+"""How well a learning curve predicts the accuracy of more images.
 
     python benchmarks/learning_curve.py photos/ trashnet/ cifar10:10000
 
 For each set, given by its folder or as name of a dataset and number of images, heads learn more and
 more of its images as `convscope data learning-curve` has it. From three sizes on, the accuracy that
-these foretell for twice as many images is compared with what was measured with those. Prints a
+these predict for twice as many images is compared with what was measured with those. Prints a
 Markdown table, and how far off the line was in the mean.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     from convscope.evaluation.learning_curve import expected_at
     from convscope.studies.learning_curve import answers_by_size
 
-    print("| set | learnt | foretold for twice as many (95 % interval) | measured |")
+    print("| set | learnt | predicted for twice as many (95 % interval) | measured |")
     print("|---|---|---|---|")
     misses, inside = [], 0
     for name in options.sets:
@@ -36,13 +36,13 @@ def main() -> None:
         sizes, right = list(said), np.stack([each.right for each in said.values()])
         for known in range(3, len(sizes)):
             groups = said[sizes[known]].groups
-            told = expected_at(sizes[known], sizes[:known], right[:known], groups)
+            expected = expected_at(sizes[known], sizes[:known], right[:known], groups)
             measured = float(right[known].mean())
-            misses.append(100 * (told.accuracy - measured))
-            inside += told.low <= measured <= told.high
+            misses.append(100 * (expected.accuracy - measured))
+            inside += expected.low <= measured <= expected.high
             print(
-                f"| {Path(name).name} | {sizes[known - 1]:,} | {told.accuracy:.3f} "
-                f"({told.low:.3f} to {told.high:.3f}) | {measured:.3f} |",
+                f"| {Path(name).name} | {sizes[known - 1]:,} | {expected.accuracy:.3f} "
+                f"({expected.low:.3f} to {expected.high:.3f}) | {measured:.3f} |",
                 flush=True,
             )
     print(

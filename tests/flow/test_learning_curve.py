@@ -1,6 +1,7 @@
 """The learning curve of a folder of images, on a frozen backbone."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,9 @@ def test_accuracy_grows_with_the_number_of_images(found):
     assert sizes == [32, 64, 128]
     assert found.points[-1].accuracy > found.points[0].accuracy + 0.03
     assert all(point.low < point.accuracy < point.high for point in found.points)
-    twice = found.expected
-    assert twice.n_images == 320
-    assert found.points[-1].accuracy <= twice.accuracy <= twice.high
+    now, twice = found.expected_of_all, found.expected
+    assert (now.n_images, twice.n_images) == (160, 320)
+    assert found.points[-1].accuracy <= now.accuracy <= twice.accuracy <= twice.high
 
 
 def test_classes_are_told_the_weakest_first(found):
@@ -71,8 +72,8 @@ def test_classes_are_told_the_weakest_first(found):
 def test_tables_hold_what_it_returns(found):
     with found.table_file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["kind"] for row in rows] == ["measured"] * 3 + ["expected"]
-    points = [*found.points, found.expected]
+    assert [row["kind"] for row in rows] == ["measured"] * 3 + ["expected"] * 2
+    points = [*found.points, found.expected_of_all, found.expected]
     assert [int(row["n_images"]) for row in rows] == [point.n_images for point in points]
     assert [float(row["high"]) for row in rows] == [point.high for point in points]
     with found.classes_table.open(newline="", encoding="utf-8") as file:
@@ -83,13 +84,42 @@ def test_tables_hold_what_it_returns(found):
         assert picture.width > 300
 
 
-def test_again_it_finds_the_same(found, colours):
-    assert curve_of(colours, found.path) == found
-    with pytest.raises(RunError, match="learning curve with .*seed 83, not 84"):
-        curve_of(colours, found.path, seed=84)
+def test_again_it_finds_the_same_and_with_more_images_another_in_its_place(
+    tiny_backbone, colours, tmp_path
+):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(colours, folder)
+    first = curve_of(folder, out)
+    assert curve_of(folder, out) == first
+    for index in range(50):
+        Image.new("RGB", (40, 40), (90, 90, 90 + index)).save(folder / "grey" / f"new{index}.png")
+    second = curve_of(folder, out)
+    assert second.n_images == 200
+    assert second.state_file.exists()
+    with second.table_file.open(newline="", encoding="utf-8") as file:
+        assert [int(row["n_images"]) for row in csv.DictReader(file)][-1] == 400
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds no learning curve; choose another --out"):
+        curve_of(folder, tmp_path / "other")
 
 
-def test_images_of_a_group_are_never_learnt_and_asked(tiny_backbone, tmp_path):
+def test_of_many_images_too_each_is_tested_once(tiny_backbone, tmp_path, monkeypatch):
+    """A penalty is chosen by one fold of so many; a learning curve is that of all."""
+    from convscope.training import logistic
+
+    monkeypatch.setattr(logistic, "_MANY", 100)
+    found = convscope.learning_curve(
+        "digits",
+        model="tiny",
+        settings={**QUICK, "split.images": 700},
+        out=tmp_path / "out",
+        progress=Progress(),
+    )
+    assert sum(each.n_images for each in found.classes) == found.n_images > 500
+
+
+def test_images_of_a_group_are_never_both_learnt_from_and_tested_on(tiny_backbone, tmp_path):
     """Labels are drawn for each scene, and scenes have colours of their own."""
     rng, folder = np.random.default_rng(1), tmp_path / "photos"
     folder.mkdir()
@@ -114,9 +144,10 @@ def test_images_of_a_group_are_never_learnt_and_asked(tiny_backbone, tmp_path):
     [
         ({"model": "fast-small"}, "--model takes a pretrained one"),
         ({"settings": {"head.logistic": False}}, "head.logistic true"),
-        ({"settings": {"augment.flip": True}}, r"leave augmentation away \(augment"),
+        ({"settings": {"augment.flip": True}}, r"leave away augmentation \(augment"),
         ({"settings": {"recipe": "fast"}}, r"'recipe' cannot be .*: the heads are those of recipe"),
         ({"settings": {"split.folds": 3}}, r"'split\.folds' cannot be given with --set here"),
+        ({"settings": {"tta.mirror": True}}, r"leave away augmentation .* and views \(tta"),
         ({"settings": {"split.images": 30}}, "are too few for a learning curve"),
     ],
 )
@@ -135,3 +166,15 @@ def test_of_images_with_any_number_of_classes_there_is_none(tiny_backbone, tmp_p
     (tmp_path / "t.csv").write_text("\n".join(rows))
     with pytest.raises(ConfigError, match="exactly one class each"):
         curve_of(folder, tmp_path / "out", labels=tmp_path / "t.csv")
+
+
+def test_of_few_groups_there_is_none(tiny_backbone, colours, tmp_path):
+    rows = ["file,label,scene"]
+    for path in sorted(colours.rglob("*.png")):
+        part = ("train", "test")[int(path.stem) % 5 == 0]
+        scene = f"{part}{int(path.stem) % 2}"
+        rows.append(f"{path.relative_to(colours).as_posix()},{path.parent.name},{scene}")
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(rows))
+    with pytest.raises(ConfigError, match="groups, and a learning curve needs 5"):
+        curve_of(colours, tmp_path / "out", labels=f"{table}:group=scene")

@@ -17,6 +17,9 @@ from convscope.storage import write_text
 FORMAT = 3
 """Version of the file; raised when an older convscope could misread it."""
 
+_WITHOUT_TURNS = 2
+"""Version of a file without turned views, which an older convscope reads too."""
+
 TEMPERATURES = (0.05, 20.0)
 """Lowest and highest temperature that is fitted or accepted."""
 
@@ -146,7 +149,10 @@ class ClassifierSpec:
 
     def to_json(self) -> str:
         """Return the text of the file."""
-        content = {"format": FORMAT, **asdict(self)}
+        content: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        if not self.views.turn:
+            content["format"] = _WITHOUT_TURNS
+            del content["views"]["turn"]
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod

@@ -459,8 +459,9 @@ def learning_curve(
 
     A pretrained backbone runs once on each image. Heads learn some of the images, each number twice
     the one before, and are evaluated on others, by cross-validation; test images are not used. A
-    line through the last points says what to expect of twice as many. Writes learning_curve.csv
-    and .png, and classes.csv with the recall of each class for half of the images and for all.
+    line from the last point on says what to expect of all images and of twice as many. Writes
+    learning_curve.csv and .png, and classes.csv with the recall of each class for half of the
+    images and for all; of a class with few images that says little.
 
     For example:
 
@@ -489,9 +490,11 @@ def learning_curve(
             {
                 "n_images": found.n_images,
                 "points": found.points,
+                "expected_of_all": found.expected_of_all,
                 "expected": found.expected,
                 "classes": found.classes,
                 "table": found.table_file,
+                "classes_table": found.classes_table,
                 "picture": found.picture,
             }
         )
@@ -507,11 +510,12 @@ def learning_curve(
             for each in found.points
         ),
     )
-    screen, twice = console(), found.expected
+    screen, now, twice = console(), found.expected_of_all, found.expected
     screen.print()
     screen.print(
-        f"With twice the {found.n_images:,} images, {twice.n_images:,}, expect about "
-        f"{twice.accuracy:.1%} ({twice.low:.1%} to {twice.high:.1%}).",
+        f"With all {found.n_images:,} images expect about {now.accuracy:.1%}, with twice as many "
+        f"{twice.accuracy:.1%} ({twice.low:.1%} to {twice.high:.1%}; other draws of the images "
+        "differ by a point or two more).",
         soft_wrap=True,
     )
     screen.print()
@@ -531,7 +535,11 @@ def learning_curve(
         ),
     )
     if (more := len(found.classes) - _N_CLASSES) > 0:
-        screen.print(f"{more:,} classes with a higher recall: {found.classes_table}", markup=False)
+        screen.print(f"and {more:,} classes with a higher recall")
     screen.print()
-    for word, file in (("table", found.table_file), ("picture", found.picture)):
+    files = (
+        *(("table", found.table_file), ("classes", found.classes_table)),
+        ("picture", found.picture),
+    )
+    for word, file in files:
         screen.print(f"{word:<8} {file}", markup=False, soft_wrap=True)

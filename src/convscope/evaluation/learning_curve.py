@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convscope.evaluation.grouping import units_of
+from convscope.evaluation.grouping import n_effective, units_of
+from convscope.evaluation.metrics import wilson
 from convscope.types import BoolArray, IntArray, Labels
 
-N_FITTED = 3
-"""Number of sizes, the largest, that the line is fitted to."""
+N_SIZES = 3
+"""Number of sizes, the largest, from the first of which to the last the slope is taken."""
 
 _LEAST_PER_CLASS = 2
 _LEAST_IMAGES = 20
@@ -37,7 +38,8 @@ class Point:
     Attributes:
         n_images: Number of training images.
         accuracy: Accuracy on images that were not learnt, a fraction in [0, 1].
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval, over the images that were judged, or their groups; not
+            over other draws of the images that were learnt.
         high: Upper end.
     """
 
@@ -69,7 +71,8 @@ def nested_order(labels: Labels, keys: npt.NDArray[Any], rng: np.random.Generato
     """Return an order of images in which each beginning has all classes in about their shares.
 
     Smaller numbers of training images are beginnings of one order, so that each holds the ones
-    before. Images that belong together follow each other.
+    before. Images that belong together follow each other, though a beginning may end among them;
+    their class is that of the first.
 
     Args:
         labels: Shape (n_images,), indices of the classes.
@@ -98,43 +101,58 @@ def expected_at(
 ) -> Point:
     """Return the accuracy to expect of more training images of the same kind.
 
-    By a straight line through the last points, on logarithmic axes. The interval is the bootstrap's
-    over the images that were judged, or over their groups.
+    The line goes from the last point on, as steep as from a quarter of its images to it. The
+    interval is the bootstrap's over the images that were judged, or over their groups, and at least
+    that of a share of so many. It does not know the draw of the images that were learnt.
 
     Args:
         n_images: Number of training images.
-        sizes: Numbers that were tried, rising, at least two.
+        sizes: Numbers that were tried, each twice the one before, at least two.
         right: Shape (n_sizes, n_images), whether each image was classified rightly at each size.
         groups: Groups of the images, as `Split.groups`; None if there are none.
         seed: Seed of the samples.
     """
-    units = np.arange(right.shape[1]) if groups is None else units_of(groups)
-    n_units = int(units.max()) + 1
-    fitted = slice(-N_FITTED, None)
-    wrong = np.stack([np.bincount(units, ~of_size, n_units) for of_size in right[fitted]], axis=1)
-    n_each = np.bincount(units, minlength=n_units)
-    weights = np.random.default_rng(seed).multinomial(
-        n_units, np.full(n_units, 1 / n_units), _N_SAMPLES
-    )
-    weights = np.concatenate([np.ones((1, n_units), np.int64), weights])
-    shares = (weights @ wrong) / (weights @ n_each)[:, None]
-    found = 1 - _extrapolated(np.array(sizes[fitted]), shares, n_images, right.shape[1])
-    low, high = np.quantile(found[1:], (0.025, 0.975))
-    return Point(n_images, float(found[0]), float(low), float(high))
+    first = max(0, len(sizes) - N_SIZES)
+    ends = ~right[[first, -1]]
+    # No error among the images that were judged counts as half of one.
+    least, factor = 0.5 / ends.shape[1], sizes[-1] / sizes[first]
+
+    def errors(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        before, last = np.maximum(shares, least).T
+        slopes = np.clip(np.log(last / before) / np.log(factor), -_STEEPEST, 0)
+        extrapolated = last * (n_images / sizes[-1]) ** slopes
+        return np.asarray(np.minimum(extrapolated, shares[:, 1]))
+
+    accuracy = 1 - float(errors(ends.mean(axis=1)[None])[0])
+    sampled = 1 - errors(_resampled(ends, groups, np.random.default_rng(seed)))
+    low, high = np.quantile(sampled, (0.025, 0.975))
+    share_low, share_high = wilson(accuracy, n_effective(right[-1], groups))
+    return Point(n_images, accuracy, min(float(low), share_low), max(float(high), share_high))
 
 
-def _extrapolated(
-    sizes: IntArray, shares: npt.NDArray[np.float64], n_images: int, n_judged: int
+def _resampled(
+    wrong: BoolArray, groups: npt.NDArray[np.str_] | None, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Return the share of errors at a larger size for each row of shares of errors.
+    """Return the shares of errors in samples of the images, or of their groups.
 
     Args:
-        sizes: Shape (n_sizes,), numbers of training images.
-        shares: Shape (n_rows, n_sizes).
-        n_images: Larger number.
-        n_judged: Number of images that were judged: no error among them is half of one.
+        wrong: Shape (n_sizes, n_images).
+        groups: Groups of the images; None if there are none.
+        rng: Source of the samples.
+
+    Returns:
+        Shape (n_samples, n_sizes).
     """
-    x = np.log(sizes) - np.log(sizes).mean()
-    y = np.log(np.maximum(shares, 0.5 / n_judged))
-    slopes = np.clip(y @ x / (x @ x), -_STEEPEST, 0)
-    return np.asarray(np.exp(y[:, -1] + slopes * np.log(n_images / sizes[-1])))
+    if groups is None:  # images that are wrong at the same sizes are alike
+        units, of_unit = np.unique(wrong.T, axis=0, return_counts=True)
+        counts = rng.multinomial(len(wrong.T), of_unit / len(wrong.T), _N_SAMPLES)
+        return np.asarray(counts @ units / len(wrong.T))
+    unit_of = units_of(groups)
+    n_units = int(unit_of.max()) + 1
+    sums = np.stack([np.bincount(unit_of, of_size) for of_size in (*wrong, np.ones(len(groups)))])
+    shares = np.empty((_N_SAMPLES, len(wrong)))
+    for row in shares:
+        counts = rng.multinomial(n_units, np.full(n_units, 1 / n_units))
+        *errors, n_judged = sums @ counts
+        row[:] = np.array(errors) / n_judged
+    return shares

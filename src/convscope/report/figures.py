@@ -170,19 +170,19 @@ def coverage_figure(curve: Sequence[Selection]) -> "Figure":
     return figure
 
 
-def learning_curve_figure(points: Sequence[Point], expected: Point) -> "Figure":
+def learning_curve_figure(points: Sequence[Point], expected: Sequence[Point]) -> "Figure":
     """Return accuracy by number of training images, with what to expect of more of them.
 
     Args:
         points: Points that were measured, rising, at least two.
-        expected: Point of more images.
+        expected: Points of more images, rising.
     """
     from matplotlib.ticker import NullLocator
 
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     for some, colour, style in (
-        ([points[-1], expected], VAL_COLOUR, "--"),
+        ([points[-1], *expected], VAL_COLOUR, "--"),
         (points, TRAIN_COLOUR, "-"),
     ):
         x = [each.n_images for each in some]
@@ -193,7 +193,7 @@ def learning_curve_figure(points: Sequence[Point], expected: Point) -> "Figure":
         reach = np.abs(ends - y)
         axes.errorbar(x, y, reach, fmt="o", color=colour, markersize=4, elinewidth=1, capsize=3)
     axes.set_xscale("log")
-    numbers = [each.n_images for each in (*points, expected)]
+    numbers = [each.n_images for each in (*points, expected[-1])]
     axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
     axes.xaxis.set_minor_locator(NullLocator())
     label_in_percent(axes.yaxis)

@@ -17,11 +17,11 @@ from convscope.planning.data import load_once
 from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress, console_progress
-from convscope.recipe import flat
+from convscope.recipe import TtaSettings, flat
 from convscope.remote import folder_or_none
 from convscope.run import ROOT
 from convscope.storage import write_rows
-from convscope.studies.folder import StudyKind, as_read_back
+from convscope.studies.folder import StudyKind
 from convscope.types import Predictions
 from convscope.wording import spreadsheet_text
 
@@ -46,8 +46,8 @@ _NEEDS_BACKBONE = (
 
 
 @dataclass(frozen=True)
-class ClassGrowth:
-    """What twice as many training images meant for a class.
+class ClassRecall:
+    """Recall of a class with half of the training images and with all.
 
     Attributes:
         class_name: Name.
@@ -71,6 +71,7 @@ class LearningCurve:
         n_images: Number of images, test images aside.
         points: A point for each number of training images, rising; each accuracy is over images
             that were not learnt. The last number is that of the images of all folds but one.
+        expected_of_all: What to expect of all images, of which the last point learnt four fifths.
         expected: What to expect of twice as many images as there are.
         classes: Recall of each class with half of the training images and with all, the lowest
             first.
@@ -79,8 +80,9 @@ class LearningCurve:
     path: Path
     n_images: int
     points: tuple[Point, ...]
+    expected_of_all: Point
     expected: Point
-    classes: tuple[ClassGrowth, ...]
+    classes: tuple[ClassRecall, ...]
 
     @property
     def state_file(self) -> Path:
@@ -119,10 +121,13 @@ def learning_curve(
     A pretrained backbone runs once on each image. Logistic heads on its features then learn some of
     the images of all folds but one, each number twice the one before, and are evaluated on the
     images of that fold. Images that belong together, copies or a group, stay in one fold and are
-    learnt together. What twice as many images would give is the straight line through the last
-    points, errors and numbers on logarithmic axes. Test images are not used.
+    learnt together. What all and twice as many images would give is a line from the last point on,
+    errors and numbers on logarithmic axes, see `evaluation.learning_curve.expected_at`. Test images
+    are not used. Features are standardised by the statistics of all images.
 
     A network that is trained as a whole gains more from more images than such a head.
+
+    A folder that holds another learning curve gets the new one in its place.
 
     Args:
         data: Built-in dataset, or a folder of images.
@@ -157,12 +162,7 @@ def learning_curve(
     _require_usable(plan)
     dataset = plan.dataset
     path = folder or ROOT / short_name(f"learning-curve-{dataset.name}-{plan.config.model}", 200)
-    asked = as_read_back(
-        {"content": dataset.provenance.get("fingerprint"), "config": plan.config.model_dump()}
-    )
     with LEARNING_CURVE.locked(path):
-        LEARNING_CURVE.require_same(path, LEARNING_CURVE.read(path), asked)
-        LEARNING_CURVE.write(path, {"asked": asked})
         n_images = sum(len(part) for part in dataset.parts_to_learn(refit=True))
         said = answers_by_size(plan, progress)
         whole = list(said.values())[-1]
@@ -170,11 +170,19 @@ def learning_curve(
             Point(size, float(each.right.mean()), *interval_of(each)) for size, each in said.items()
         )
         right = np.stack([each.right for each in said.values()])
-        expected = expected_at(2 * n_images, list(said), right, whole.groups, seed)
+        expected_of_all, expected = (
+            expected_at(n, list(said), right, whole.groups, plan.config.seed)
+            for n in (n_images, 2 * n_images)
+        )
         classes = _classes(list(said.values())[-2], whole, dataset.class_names)
-        found = LearningCurve(path, n_images, points, expected, classes)
+        found = LearningCurve(path, n_images, points, expected_of_all, expected, classes)
+        about = {
+            "content": dataset.provenance.get("fingerprint"),
+            "config": plan.config.model_dump(mode="json"),
+        }
+        LEARNING_CURVE.write(path, about)
         _write_tables(found)
-        save_figure(learning_curve_figure(points, expected), found.picture)
+        save_figure(learning_curve_figure(points, [expected_of_all, expected]), found.picture)
     return found
 
 
@@ -187,9 +195,10 @@ def _require_usable(plan: Plan) -> None:
         )
     if not config.trains_at_once:
         raise ConfigError(_NEEDS_BACKBONE)
-    if config.augment.varies:
+    if config.augment.varies or config.tta != TtaSettings():
         raise ConfigError(
-            "a learning curve is that of images as they are: leave augmentation away (augment.*)"
+            "a learning curve is that of images as they are: leave away augmentation (augment.*) "
+            "and views (tta.*)"
         )
 
 
@@ -216,6 +225,12 @@ def answers_by_size(plan: Plan, progress: Progress) -> dict[int, Predictions]:
         config, input_spec(dataset, config), parts, n_classes, plan.weights, progress
     )
     images, keys = heads.images, np.asarray(heads.together.keys)
+    n_groups = len(np.unique(keys))
+    if heads.together.grouped and n_groups < N_FOLDS:
+        raise ConfigError(
+            f"the images are of {n_groups} groups, and a learning curve needs {N_FOLDS}: "
+            "images of a group are never both learnt from and tested on"
+        )
     folds = folds_of(images.labels, config.seed, N_FOLDS, n_classes, heads.together)
     orders = []
     for number, (learnt, _) in enumerate(folds):
@@ -223,12 +238,14 @@ def answers_by_size(plan: Plan, progress: Progress) -> dict[int, Predictions]:
         orders.append(learnt[nested_order(images.labels[learnt], keys[learnt], rng)])
     sizes = sizes_up_to(min(map(len, orders)), n_classes)
     if len(sizes) < 2:
+        together = int(np.unique(keys, return_counts=True)[1].max())
+        grouped = f", and {together:,} of them belong together" if together > 1 else ""
         raise ConfigError(
             f"{len(images):,} images of {n_classes:,} classes are too few for a learning curve: it "
-            "needs 50, and five for each class"
+            f"needs 50, and five for each class{grouped}"
         )
     rows = np.concatenate([held_out for _, held_out in folds])
-    asked = images.select(rows)
+    groups = None if images.groups is None else images.groups[rows]
     said = {}
     with progress.task("Learning curve", len(sizes), "sizes") as step:
         for size in sizes:
@@ -236,27 +253,27 @@ def answers_by_size(plan: Plan, progress: Progress) -> dict[int, Predictions]:
                 (order[:size], held_out) for order, (_, held_out) in zip(orders, folds, strict=True)
             ]
             probs = heads.probs(learnt_and_held)
-            said[size] = Predictions(probs, asked.labels, asked.ids, "train", asked.groups)
+            said[size] = Predictions(probs, images.labels[rows], images.ids[rows], "train", groups)
             step(1, f"{size:,} images: accuracy {said[size].right.mean():.4f}")
     return said
 
 
 def _classes(
     half: Predictions, whole: Predictions, class_names: tuple[str, ...]
-) -> tuple[ClassGrowth, ...]:
+) -> tuple[ClassRecall, ...]:
     counts = np.bincount(whole.labels, minlength=len(class_names))
     recalls = [
         np.bincount(said.labels, said.right, len(class_names)) / np.maximum(counts, 1)
         for said in (half, whole)
     ]
     rows = zip(class_names, counts.tolist(), *(each.tolist() for each in recalls), strict=True)
-    found = [ClassGrowth(*row) for row in rows if row[1]]
+    found = [ClassRecall(*row) for row in rows if row[1]]
     return tuple(sorted(found, key=lambda each: each.recall))
 
 
 def _write_tables(found: LearningCurve) -> None:
-    points = [asdict(each) for each in (*found.points, found.expected)]
-    kinds = ["measured"] * len(found.points) + ["expected"]
+    points = [asdict(each) for each in (*found.points, found.expected_of_all, found.expected)]
+    kinds = ["measured"] * len(found.points) + ["expected"] * 2
     rows = [{"kind": kind, **point} for kind, point in zip(kinds, points, strict=True)]
     write_rows(found.table_file, ["kind", *points[0]], rows)
     classes = [

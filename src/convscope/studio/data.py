@@ -411,12 +411,14 @@ def _learning_curve(place: Workplace, source: Source, words: tuple[str, ...]) ->
             return
         points = [(each["n_images"], each["accuracy"]) for each in found["points"]]
         twice = found["expected"]
-        expected = [points[-1], (twice["n_images"], twice["accuracy"])]
+        now = found["expected_of_all"]
+        more = [(each["n_images"], each["accuracy"]) for each in (now, twice)]
+        expected = [points[-1], *more]
         said = (
-            f"With twice the {found['n_images']:,} images, {twice['n_images']:,}, expect about "
-            f"{100 * twice['accuracy']:.1f} % ({100 * twice['low']:.1f} to "
-            f"{100 * twice['high']:.1f} %) of others right; with {points[-1][0]:,} it was "
-            f"{100 * points[-1][1]:.1f} %."
+            f"With all {found['n_images']:,} images expect an accuracy of about "
+            f"{100 * now['accuracy']:.1f} %, with twice as many {100 * twice['accuracy']:.1f} % "
+            f"({100 * twice['low']:.1f} to {100 * twice['high']:.1f} %); with {points[-1][0]:,} it "
+            f"was {100 * points[-1][1]:.1f} %."
         )
         say(said)
         curves = [Curve("measured", points), Curve("expected", expected, colour=1, dashed=True)]

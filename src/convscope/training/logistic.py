@@ -131,7 +131,7 @@ def held_out_probs(
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
-    folds = folds_of(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
     features, blocks = _in_fewer_columns(features, blocks)
     divided = [(_in_views(learnt, len(labels), views), held_out) for learnt, held_out in folds]
     with one_thread_each() as pool:
@@ -271,7 +271,7 @@ class _Comparison:
     ) -> "_Comparison":
         """Return the images for `choose_penalty`, whose arguments these are."""
         n_images = len(labels)
-        folds = folds_of(labels, seed, _n_folds(n_images, n_classes), n_classes, together)
+        folds = _folds(labels, seed, _n_folds(n_images, n_classes), n_classes, together)
         n_learnt = len(folds[0][0])
         # As many as when all are learnt: to stop early is a penalty too.
         steps = most_steps(views * n_learnt, features.shape[1], n_classes)
@@ -502,6 +502,14 @@ def _thinned(fold: Fold, seed: int, limits: tuple[int, int]) -> Fold:
     return learnt, held_out
 
 
+def _folds(
+    labels: Labels, seed: int, n_folds: int, n_classes: int, together: Together | None
+) -> list[Fold]:
+    """Return the folds by which a penalty is chosen: of many images one says enough."""
+    folds = folds_of(labels, seed, n_folds, n_classes, together)
+    return folds[:1] if len(labels) >= _MANY else folds
+
+
 def folds_of(
     labels: Labels,
     seed: int,
@@ -518,8 +526,7 @@ def folds_of(
     pool = Pool(labels, keys, n_classes, grouped)
     part_of = draw_folds(pool, n_folds, seed, stratify=bool(pool.counts.max() >= n_folds))
     # Of fewer units than folds some are empty.
-    folds = [
+    return [
         (np.flatnonzero(part_of != part), np.flatnonzero(part_of == part))
         for part in np.unique(part_of)
     ]
-    return folds[:1] if len(labels) >= _MANY else folds

@@ -33,6 +33,16 @@ def test_shares_of_classes_need_not_sum_to_1_where_an_image_may_have_several():
         dataclasses.replace(SPEC, val_shares=shares)
 
 
+def test_turned_views_alone_make_a_file_that_older_versions_refuse():
+    content = json.loads(SPEC.to_json())
+    assert content["format"] == 2
+    assert content["views"] == {"mirror": True, "shift": 0.1}
+    square = dataclasses.replace(SPEC, width=24, views=Views(mirror=True, turn=True))
+    content = json.loads(square.to_json())
+    assert content["format"] == FORMAT == 3
+    assert ClassifierSpec.from_json(square.to_json(), "it") == square
+
+
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "last.json"
     SPEC.write(path)

@@ -61,11 +61,13 @@ def test_errors_that_fall_as_a_power_fall_on(power):
     assert found.low < found.accuracy < found.high
 
 
-def test_only_the_last_points_count():
-    # The first sizes knew nothing yet.
-    shares = [0.9, 0.2, 0.2 / 2**0.5, 0.1]
-    found = expected_at(1600, SIZES, right_of(shares))
-    assert found.accuracy == pytest.approx(1 - 0.1 / 2**0.5, abs=2e-3)
+def test_the_slope_is_that_from_a_quarter_of_the_images_to_all():
+    # The first size knew nothing yet.
+    for between in (0.2, 0.15, 0.1):
+        found = expected_at(1600, SIZES, right_of([0.9, 0.2, between, 0.1]))
+        assert found.accuracy == pytest.approx(1 - 0.1 / 2**0.5, abs=2e-3)
+    found = expected_at(400, SIZES[:2], right_of([0.2, 0.1]))
+    assert found.accuracy == pytest.approx(0.95, abs=2e-3)
 
 
 def test_more_images_are_never_expected_to_harm_nor_to_work_wonders():
@@ -76,9 +78,11 @@ def test_more_images_are_never_expected_to_harm_nor_to_work_wonders():
     assert steep.accuracy == pytest.approx(0.98)
 
 
-def test_without_an_error_it_is_not_sure_of_more():
+def test_without_an_error_it_is_as_unsure_as_so_few_images_leave_it():
     found = expected_at(1600, SIZES, right_of([0.1, 0.0, 0.0, 0.0], 50))
-    assert 0.98 < found.accuracy < 1
+    assert found.accuracy == 1
+    assert 0.9 < found.low < 0.95
+    assert found.high == 1
 
 
 def test_the_interval_is_over_groups_where_there_are_some():
@@ -91,6 +95,9 @@ def test_the_interval_is_over_groups_where_there_are_some():
     single, grouped = (expected_at(1600, SIZES, right, of) for of in (None, groups))
     assert single.accuracy == pytest.approx(grouped.accuracy)
     assert grouped.high - grouped.low > 3 * (single.high - single.low)
+    # Of a single group, nothing can be known.
+    alone = expected_at(1600, SIZES, right, np.full(1000, "g"))
+    assert (alone.low, alone.high) == (0, 1)
 
 
 def test_the_interval_covers_what_other_images_would_have_given():

@@ -107,8 +107,12 @@ def test_turned_views_are_inside(views):
     images = np.stack([photo(HEIGHT, HEIGHT, seed) for seed in range(9)])
     wanted = classifier.predict_on_batch(images)
     assert np.abs(wanted - network.predict_on_batch(images)).max() > 0.01
-    found = build_function(network, square)(images)["probs"].numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    function = build_function(network, square)
+    np.testing.assert_allclose(function(images)["probs"].numpy(), wanted, atol=1e-5)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(to_onnx(function))
+    (probs,) = session.run(["probs"], {"pixels": images})
+    np.testing.assert_allclose(probs, wanted, atol=1e-5)
 
 
 def test_convolutions_for_images_in_doubt_are_converted_too(network):

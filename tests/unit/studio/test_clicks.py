@@ -270,6 +270,7 @@ def test_a_learning_curve_says_what_twice_as_many_images_would_give(tmp_path, ph
             {"n_images": 40, "accuracy": 0.7, "low": 0.6, "high": 0.8},
             {"n_images": 80, "accuracy": 0.8, "low": 0.7, "high": 0.9},
         ],
+        "expected_of_all": {"n_images": 100, "accuracy": 0.82, "low": 0.75, "high": 0.88},
         "expected": {"n_images": 200, "accuracy": 0.866, "low": 0.81, "high": 0.9},
         "classes": [
             {"class_name": "cats", "n_images": 50, "recall_of_half": 0.6, "recall": 0.75},
@@ -284,8 +285,8 @@ def test_a_learning_curve_says_what_twice_as_many_images_would_give(tmp_path, ph
 
     async def seen(user) -> None:
         await user.should_see(
-            "With twice the 100 images, 200, expect about 86.6 % (81.0 to 90.0 %) of others right; "
-            "with 80 it was 80.0 %."
+            "With all 100 images expect an accuracy of about 82.0 %, with twice as many 86.6 % "
+            "(81.0 to 90.0 %); with 80 it was 80.0 %."
         )
         await user.should_see("cats 75 % (60 % with half of the images), dogs 85 %")
         drawn = [each.content for each in user.find(kind=ui.html).elements]

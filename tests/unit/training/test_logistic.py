@@ -338,7 +338,7 @@ def test_the_part_is_taken_with_its_own_labels(monkeypatch):
     monkeypatch.setattr(module, "fit_logistic", fit)
     best = choose_penalty(features, labels, 3, seed=1, progress=SILENT)[0]
     assert set(n_taken) == {180}
-    (fold,) = module.folds_of(labels, 1, 5, 3)
+    (fold,) = module._folds(labels, 1, 5, 3, None)
     learnt, held_out = module._thinned(fold, 1, (120, 60))
     penalty = best.penalty * len(fold[0]) / len(learnt)
     head = fit_logistic(features[learnt], labels[learnt], 3, penalty)
@@ -411,7 +411,7 @@ def test_images_of_a_group_are_held_out_together(several):
     assert of_groups.accuracy < 0.75
     rows, _ = held_out_probs(features, labels, 2, 0.1, seed=1, together=together)
     assert sorted(rows) == list(range(240))
-    for learnt, held_out in module.folds_of(labels, 1, 5, 2, together):
+    for learnt, held_out in module._folds(labels, 1, 5, 2, together):
         assert not set(groups[learnt]) & set(groups[held_out])
     # Of a single group nothing could be learnt.
     assert len(module.folds_of(labels, 1, 5, 2, Together([0] * 240, grouped=True))) == 5
@@ -423,7 +423,7 @@ def test_the_one_fold_of_many_images_has_its_share_of_the_large_groups():
     groups = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.repeat(np.random.default_rng(3).integers(0, 2, len(sizes)), sizes)
     together = Together(groups.tolist(), grouped=True)
-    ((_, held_out),) = module.folds_of(labels, 1, 5, 2, together)
+    ((_, held_out),) = module._folds(labels, 1, 5, 2, together)
     assert len(held_out) == pytest.approx(1_200, rel=0.1)
     assert 0.3 < (sizes[groups[held_out]] == 150).mean() < 0.7
 
