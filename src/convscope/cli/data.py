@@ -514,8 +514,7 @@ def learning_curve(
     screen.print()
     screen.print(
         f"With all {found.n_images:,} images expect about {now.accuracy:.1%}, with twice as many "
-        f"{twice.accuracy:.1%} ({twice.low:.1%} to {twice.high:.1%}; other draws of the images "
-        "differ by a point or two more).",
+        f"{twice.accuracy:.1%} ({twice.low:.1%} to {twice.high:.1%}).",
         soft_wrap=True,
     )
     screen.print()
