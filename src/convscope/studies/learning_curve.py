@@ -120,10 +120,10 @@ def learning_curve(
 
     A pretrained backbone runs once on each image. Logistic heads on its features then learn some of
     the images of all folds but one, each number twice the one before, and are evaluated on the
-    images of that fold. Images that belong together, copies or a group, stay in one fold and are
-    learnt together. What all and twice as many images would give is a line from the last point on,
-    errors and numbers on logarithmic axes, see `evaluation.learning_curve.expected_at`. Test images
-    are not used. Features are standardised by the statistics of all images.
+    images of that fold. Images that belong together, copies or a group, stay in one fold. What all
+    and twice as many images would give is a line from the last point on, errors and numbers on
+    logarithmic axes, see `evaluation.learning_curve.expected_at`. Test images are not used.
+    Features are standardised by the statistics of all images.
 
     A network that is trained as a whole gains more from more images than such a head.
 
