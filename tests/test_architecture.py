@@ -204,3 +204,21 @@ def test_commands_that_are_printed_are_quoted():
 def test_files_are_named_by_their_idea():
     names = {file.name for file in SOURCE.rglob("*.py")}
     assert names.isdisjoint({"utils.py", "helpers.py", "common.py", "misc.py"})
+
+
+def test_names_of_tests_are_the_same_in_every_process():
+    """The elements of a set come in another order in each: workers would collect other tests."""
+    files = sorted((Path(__file__).parent).rglob("test_*.py"))
+    assert len(files) > 100
+    wrong = [
+        f"{file.name}:{call.lineno}"
+        for file in files
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func).endswith("parametrize")
+        and any(
+            key.arg == "ids" and ast.unparse(key.value) in ("str", "repr") for key in call.keywords
+        )
+        and any(isinstance(part, ast.Set) and len(part.elts) > 1 for part in ast.walk(call))
+    ]
+    assert wrong == []

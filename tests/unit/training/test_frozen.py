@@ -114,7 +114,7 @@ def test_features_of_other_settings_are_computed_anew(data, monkeypatch, changes
     assert one.shape != other.shape or not np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("kinds", [{"flip"}, {"turn"}, {"flip", "turn"}], ids=str)
+@pytest.mark.parametrize("kinds", [("flip",), ("turn",), ("flip", "turn")], ids=str)
 def test_a_head_that_is_fitted_at_once_learns_an_image_in_each_orientation(data, kinds):
     head = {"head.logistic": True, "head.standardise": True, "head.dropout": 0.0}
 
