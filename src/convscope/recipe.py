@@ -834,6 +834,21 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def require_settable(settings: Mapping[str, Any], not_to_set: Mapping[str, str]) -> None:
+    """Reject settings of the user that a study decides.
+
+    Args:
+        settings: Settings by dotted name, as from `flat`.
+        not_to_set: Names that cannot be set, and why.
+
+    Raises:
+        ConfigError: If one of them is set.
+    """
+    for key in settings:
+        if key in not_to_set:
+            raise ConfigError(f"'{key}' cannot be given with --set here: {not_to_set[key]}")
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])

@@ -17,7 +17,7 @@ from convscope.planning.data import load_once
 from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress, console_progress
-from convscope.recipe import TtaSettings, flat
+from convscope.recipe import TtaSettings, flat, require_settable
 from convscope.remote import folder_or_none
 from convscope.run import ROOT
 from convscope.storage import write_rows
@@ -148,9 +148,7 @@ def learning_curve(
 
     progress = progress or console_progress()
     settings = flat(settings or {})
-    for key in settings:
-        if key in _NOT_TO_SET:
-            raise ConfigError(f"'{key}' cannot be given with --set here: {_NOT_TO_SET[key]}")
+    require_settable(settings, _NOT_TO_SET)
     given = {**data_settings(data, labels), "seed": seed, "recipe": "logistic", **settings}
     if model is not None:
         if model in MODELS.names() and not is_backbone(model):

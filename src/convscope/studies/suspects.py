@@ -17,7 +17,7 @@ from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle
 from convscope.planning.usual import usual_recipe
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RunConfig, flat
+from convscope.recipe import RunConfig, flat, require_settable
 from convscope.recipes import recipe_made_for
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
@@ -123,9 +123,7 @@ def suspects(
 
     progress = progress or console_progress()
     settings = flat(settings or {})
-    for key in settings:
-        if key in _NOT_TO_SET:
-            raise ConfigError(f"'{key}' cannot be given with --set here: {_NOT_TO_SET[key]}")
+    require_settable(settings, _NOT_TO_SET)
     # The labels of validation images deserve the check too.
     by_folds = {"split.folds": folds, "split.fold_as": "val_of_all"}
     given = {**data_settings(data, labels), "seed": seed, **by_folds, **settings}
