@@ -436,10 +436,10 @@ def _learning_curve(place: Workplace, source: Source, words: tuple[str, ...]) ->
         place,
         source,
         "learning-curve",
-        "Would more images help?",
+        "Measure the learning curve",
         f"Learning curve of {source.name}",
-        "Accuracy by number of training images, and what twice as many would give. Takes half a "
-        "minute for a thousand photos.",
+        "Would more images help? Accuracy by number of training images, and what twice as many "
+        "would give. Takes half a minute for a thousand photos.",
         command_of,
         draw,
     )
