@@ -85,6 +85,29 @@ def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
                 convscope.suspects(folder, **{**OPTIONS, "settings": settings})
 
 
+def test_after_a_correction_the_search_has_a_folder_of_its_own(
+    mislabelled, tiny_backbone, tmp_path, monkeypatch
+):
+    folder, wrong = mislabelled
+    shutil.copytree(folder, tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+
+    def searched_in() -> Path:
+        options = {"folds": 2, "settings": {"weights": "random"}, "progress": Progress()}
+        found = convscope.suspects("digits/", model=tiny_backbone, recipe="logistic", **options)
+        assert found.table_file.exists()
+        return found.path
+
+    first = searched_in()
+    assert first == Path("runs/suspects-digits-tiny")
+    table = (first / "suspects.csv").read_text()
+    assert searched_in() == first
+    name = min(wrong)
+    (tmp_path / "digits" / name).rename(tmp_path / "digits/0" / "corrected.png")
+    assert searched_in() == Path("runs/suspects-digits-tiny-2")
+    assert (first / "suspects.csv").read_text() == table
+
+
 def test_a_place_to_train_is_refused_for_heads_on_a_frozen_backbone(tiny_backbone, tmp_path):
     with pytest.raises(ConfigError, match="--ray and --threads have no effect here: tiny is froz"):
         convscope.suspects(

@@ -359,7 +359,9 @@ def suspects(
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="Folder of the search. Default: runs/suspects-DATA-MODEL."
+            metavar="PATH",
+            help="Folder of the search. Default: runs/suspects-DATA-MODEL, with a number behind it "
+            "if that has the results for other images, such as before labels were corrected.",
         ),
     ] = None,
     data_dir: DataDir = None,

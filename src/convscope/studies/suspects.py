@@ -107,7 +107,8 @@ def suspects(
         folds: Number of folds, at least 2.
         seed: Seed of the networks.
         settings: Any other settings by dotted name.
-        out: Folder; None takes `runs/suspects-DATA-MODEL`.
+        out: Folder; None takes `runs/suspects-DATA-MODEL`, with a number if that has the results
+            for other images, such as before labels were corrected, or for other settings.
         data_dir: Further folder to look for the files of a built-in dataset.
         executor: Where to train networks; None trains one after the other on this machine. Heads
             on a frozen backbone are trained in this process, so it is refused for them.
@@ -151,10 +152,12 @@ def suspects(
             "trained in this process; omit them, or train a network for each fold, such as "
             "--model fast-small"
         )
-    path = folder or ROOT / short_name(f"suspects-{dataset.name}-{config.model}", 200)
     asked = as_read_back(
         {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
     )
+    # Labels that are corrected after a search make it one of other images.
+    usual = ROOT / short_name(f"suspects-{dataset.name}-{config.model}", 200)
+    path = folder or SUSPECTS.free_place(usual, asked)
     with SUSPECTS.locked(path):
         SUSPECTS.require_same(path, SUSPECTS.read(path), asked)
         SUSPECTS.write(path, {"asked": asked})
