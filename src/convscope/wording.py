@@ -105,6 +105,33 @@ def first_line(error: BaseException) -> str:
     return printable(line) or type(error).__name__
 
 
+_NO_MEMORY_ERRORS = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
+"""Kinds of errors of Python, torch and TensorFlow where memory is not enough, on GPUs too."""
+
+_NO_MEMORY = (
+    *("out of memory", "oom when allocating", "failed to allocate", "bad_alloc"),
+    *("can't allocate memory", "cannot allocate memory"),
+)
+"""What other kinds say then: those of the system, JAX, torch on the CPU, ONNX Runtime, OpenVINO."""
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    r"""Return the line that tells what had no room in memory; None if something else went wrong.
+
+    Examples:
+        >>> lack_of_memory(RuntimeError("Graph execution error:\n\nOOM when allocating tensor."))
+        'OOM when allocating tensor'
+        >>> lack_of_memory(ValueError("bad shape")) is None
+        True
+    """
+    lines = str(error).splitlines()
+    telling = [line for line in lines if any(sign in line.lower() for sign in _NO_MEMORY)]
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if not telling and not kinds & _NO_MEMORY_ERRORS:
+        return None
+    return first_line(RuntimeError(telling[0])) if telling else first_line(error)
+
+
 def composed(name: str) -> str:
     r"""Return a name in Unicode's composed form (NFC), in which equal names have equal characters.
 

@@ -38,7 +38,7 @@ from convscope.cli import (
 from convscope.cli._closed_output import let_readers_leave
 from convscope.errors import ConvscopeError, MissingExtraError, StorageError
 from convscope.progress import dropped_if_broken
-from convscope.wording import first_line, printable
+from convscope.wording import lack_of_memory, printable
 
 app = typer.Typer(
     name="convscope",
@@ -80,15 +80,6 @@ _OF_THE_MACHINE = (
     *(errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.EISDIR, *_NO_SPACE),
 )
 """Errors caused by a folder, a disk or the system, not by a defect of the program."""
-
-_NO_MEMORY_ERRORS = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
-"""Kinds of errors of Python, torch and TensorFlow where memory is not enough, on GPUs too."""
-
-_NO_MEMORY = (
-    *("out of memory", "oom when allocating", "failed to allocate", "bad_alloc"),
-    *("can't allocate memory", "cannot allocate memory"),
-)
-"""What other kinds say then: those of the system, JAX, torch on the CPU, ONNX Runtime, OpenVINO."""
 
 EXTRA_OF = {
     "cleanlab": "train",
@@ -199,7 +190,7 @@ def _complain(error: Exception) -> int:
     if isinstance(error, ConvscopeError):
         _print_error(str(error))
         return error.exit_code
-    lack = _lack_of_memory(error)
+    lack = lack_of_memory(error)
     if lack is not None:
         _print_error(
             f"not enough memory ({lack}); close other programs, or choose a smaller --batch-size "
@@ -213,16 +204,6 @@ def _complain(error: Exception) -> int:
         "(this is a bug in convscope; run with CONVSCOPE_DEBUG=1 for the traceback)"
     )
     return 1
-
-
-def _lack_of_memory(error: Exception) -> str | None:
-    """Return the line that tells what had no room; None if that is not what went wrong."""
-    lines = str(error).splitlines()
-    telling = [line for line in lines if any(sign in line.lower() for sign in _NO_MEMORY)]
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if not telling and not kinds & _NO_MEMORY_ERRORS:
-        return None
-    return first_line(RuntimeError(telling[0])) if telling else first_line(error)
 
 
 def _print_error(text: str) -> None:

@@ -93,6 +93,7 @@ def searched(monkeypatch, tmp_path):
         resumed=False,
         executor=None,
         side: int = 224,
+        data: str = "folder",
     ):
         now = [0.0]
         monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
@@ -101,6 +102,8 @@ def searched(monkeypatch, tmp_path):
         def train(self, candidate, run, fold):
             now[0] += 10.0
             search.settings[candidate.name] = candidate.settings
+            if candidate.name == search.too_large:
+                raise MemoryError("Unable to allocate 9 GiB")
             if losses.get(candidate.name, [None])[fold] is None:
                 raise TrainingError("it diverged")
             run.path.mkdir(parents=True)
@@ -108,7 +111,7 @@ def searched(monkeypatch, tmp_path):
             noise = np.random.default_rng(sum(map(ord, candidate.name))).normal(0, 0.3, 4 * n_val)
             here = 0.0 if search.from_cache else search.feature_seconds
             times = {"feature_seconds": search.feature_seconds, "feature_seconds_here": here}
-            run.record(status="finished", **times)
+            run.record(status="finished", rolled_back=candidate.name in search.undone, **times)
             if not search.given_penalty:
                 values = (held_out + noise - noise.mean()).astype(np.float32)
                 np.save(run.held_out_file, values[: search.n_held_out])
@@ -132,13 +135,15 @@ def searched(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(results, "measured", losses_of)
 
-        data = SimpleNamespace(
+        dataset = SimpleNamespace(
             class_names=("a", "b"), image_shape=(side, side, 3), train=Labelled(4 * n_val)
         )
-        data.val, data.test = range(n_val), None
-        config = SimpleNamespace(model="efficientnet_lite0", image_size=224, multi_label=False)
+        dataset.val, dataset.test = range(n_val), None
+        config = SimpleNamespace(
+            data=data, model="efficientnet_lite0", image_size=224, multi_label=False
+        )
         config.split = SimpleNamespace(folds=folds)
-        plan = SimpleNamespace(config=config, dataset=data)
+        plan = SimpleNamespace(config=config, dataset=dataset)
         told = Listening()
         if not resumed:
             search.run = Run(tmp_path / f"{minutes:g}")
@@ -151,7 +156,7 @@ def searched(monkeypatch, tmp_path):
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
     search.n_held_out = search.unreadable = None
-    search.from_cache = False
+    search.from_cache, search.too_large, search.undone = False, None, ()
     search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
 
@@ -188,6 +193,37 @@ GOOD_LARGER = {**CLEAR, "larger": [0.5] * 5, "mirrored": [0.45] * 5}
 
 def network_of(settings):
     return {key: settings[key] for key in PAIR if key in settings}
+
+
+def test_fine_tuning_that_was_undone_does_not_compete_with_the_head_that_it_is_again(searched):
+    close = {**CLEAR, "mirrored": [0.8] * 5, "fine-tuned": [0.8] * 5}
+    assert ("fine-tuned", 1) in searched(close, n_val=8)[1]
+    searched.undone = ("fine-tuned",)
+    best, tried, _ = searched(close, minutes=61, n_val=8)
+    assert best == "mirrored"
+    assert ("fine-tuned", 1) not in tried
+
+
+def test_a_later_candidate_that_does_not_fit_into_memory_ends_nothing(searched):
+    searched.too_large = "larger"
+    best, tried, told = searched(CLEAR)
+    assert (best, tried) == ("fine-tuned", ALL)
+    assert "  failed: not enough memory (Unable to allocate 9 GiB)" in told
+    # Without the first there is nothing to go on with.
+    searched.too_large = "frozen"
+    with pytest.raises(MemoryError):
+        searched(CLEAR, minutes=61)
+
+
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_digits_are_not_mirrored_unless_it_is_asked_for(searched, data):
+    best, tried, _ = searched(CLEAR, data=data)
+    assert best == "fine-tuned"
+    assert ("mirrored", 0) not in tried
+    assert searched.settings["fine-tuned"]["augment.flip"] is False
+    assert ("mirrored", 0) in searched(CLEAR, minutes=61, data=data, given={"augment.flip": True})[
+        1
+    ]
 
 
 def test_a_clear_winner_is_taken_at_once(searched):

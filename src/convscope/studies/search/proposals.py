@@ -1,11 +1,11 @@
 """Which candidates a search tries, and in which order: only what fits into its time."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from convscope.datasets import settings_of
 from convscope.planning.settle import Request
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -123,7 +123,10 @@ class Proposals:
                 return
         yield from self._larger_that_fit()
         chosen = self._request.chosen
-        mirror: bool | None = chosen.get("augment.flip")
+        # Digits are not mirrored, says their dataset.
+        mirror: bool | None = chosen.get(
+            "augment.flip", settings_of(self._config.data).get("augment.flip")
+        )
         # Where the user said that they keep their classes, the single views have none.
         if mirror is None or (mirror and "backbone.views" not in chosen):
             base = self.known[self._base()]
@@ -211,9 +214,7 @@ class Proposals:
         plain, both = self._results.all_losses(base), self._results.all_losses("mirrored")
         keeps = not self._results.is_lower_on_all(base, "mirrored")
         if not keeps:
-            note = f"{self._kind} images raise the held-out loss"
-            self._results.rows.remove(tried)
-            self._results.rows.append(replace(tried, note=note))
+            self._results.reject("mirrored", f"{self._kind} images raise the held-out loss")
         turned = self._copies is TURNED
         if keeps:
             verdict = "these copies do no harm" if turned else "mirroring does no harm"

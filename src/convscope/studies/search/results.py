@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ class Results:
             if not note:
                 judged = self._judged[candidate.name, fold] = measured(run)
                 accuracy, loss = judged.score, float(judged.losses.mean())
-                if run.state.get("rolled_back", False):
+                if self.undone(candidate.name, fold):
                     words += ", undone: it was no better than the frozen backbone"
         except StorageError:
             raise
@@ -88,6 +89,17 @@ class Results:
             note = str(error)
         self.rows.append(Tried(candidate.name, fold, words, seconds, accuracy, loss, note))
         return self.rows[-1]
+
+    def undone(self, name: str, fold: int = 0) -> bool:
+        """Return whether a fine-tuning lost against the frozen backbone, and is that again."""
+        return bool(folder_of(self._run, name, fold).state.get("rolled_back", False))
+
+    def reject(self, name: str, note: str) -> None:
+        """Note why a candidate that was tried on the first fold may not win."""
+        tried = self.find(name)
+        assert tried is not None
+        self.rows.remove(tried)
+        self.rows.append(replace(tried, note=note))
 
     def folds_of(self, name: str) -> set[int]:
         """Return the indices of the folds that a candidate was tried on, and none failed on."""

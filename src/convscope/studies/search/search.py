@@ -31,7 +31,7 @@ from convscope.studies.search.clock import Clock
 from convscope.studies.search.proposals import Proposals
 from convscope.studies.search.results import Results
 from convscope.types import Dataset, Predictions, n_of_each
-from convscope.wording import counted
+from convscope.wording import counted, lack_of_memory
 
 _FEW = 1_000
 """Validation images below which they are worth more for training, in the end, than apart."""
@@ -134,7 +134,8 @@ class Search:
             self._progress.say(
                 f"Not tried, for lack of time: {', '.join(proposals.left_out)}; raise --minutes"
             )
-        finalists = [each for each in standing if each not in HEADS]
+        # An undone fine-tuning is a head on the frozen backbone, with which it would compete.
+        finalists = [each for each in standing if each not in HEADS and not results.undone(each)]
         if set(standing) & set(HEADS):
             finalists.append(proposals.best_head(HEADS))
         # A fold of the user is the only one.
@@ -264,6 +265,12 @@ class Search:
                 raise
             except ConvscopeError as error:
                 note = str(error)
+            except Exception as error:
+                # There is a usable model by then, and --resume would meet it again.
+                lack = lack_of_memory(error)
+                if lack is None or candidate.name == FIRST:
+                    raise
+                note = f"not enough memory ({lack})"
             yield candidate, fold, note
 
     def _job_of(self, candidate: Candidate, fold: int) -> Job:
