@@ -324,5 +324,6 @@ def _learn(
         steps=measured,
         devices=devices,
         n_chosen=None if chosen is None else chosen[ONLY_PHASE],
+        of_smaller=plan.of_smaller,
     )
     return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)
