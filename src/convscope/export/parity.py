@@ -13,7 +13,7 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.decisions import decided
 from convscope.engines.choice import median_ms
 from convscope.errors import FailureError
-from convscope.evaluation.multi_label import score_of_answers
+from convscope.evaluation.multi_label import name_of_score, score_of_answers
 from convscope.images.decode import decode_image
 from convscope.progress import Progress
 from convscope.types import FloatArray, Split, UInt8Array, evenly_spread
@@ -132,7 +132,7 @@ def compare_models(
         file_agreement=float(np.mean(same)),
         latency_ms={n: _latencies(trained, exported, images[:n]) for n in LATENCY_BATCHES},
         size_mb=size_mb,
-        measure="mAP" if several else "accuracy",
+        measure=name_of_score(multi_label=several),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from convscope.api import train as single
 from convscope.errors import ConvscopeError, StorageError, TrainingError
+from convscope.evaluation.multi_label import name_of_score
 from convscope.evaluation.tried import Tried
 from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
@@ -227,7 +228,7 @@ class Search:
             return
         n_images = len(self._results.losses(row.candidate, (row.fold,)))
         words = self._proposals.known[row.candidate].words
-        measure = "mAP" if self._plan.config.multi_label else "accuracy"
+        measure = name_of_score(multi_label=self._plan.config.multi_label)
         is_first = len(self._results.rows) == 1
         self._progress.say(
             f"  {f'{words}: ' if self._at_once > 1 else ''}{measure} {row.accuracy:.4f}, "
