@@ -13,7 +13,7 @@ from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
-from convscope.recipe import RunConfig, TtaSettings
+from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.types import Dataset, Predictions
 from convscope.wording import command_line
@@ -288,7 +288,7 @@ def _predict_splits(
     config = run_config(run)
     # Features in the cache are those of the images as they are.
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
-    by_features = frozen and config.tta == TtaSettings()
+    by_features = frozen and not config.tta.several
     predictions = {}
     opened: dict[str, Embedder | Classifier] = {}
     for name in names:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from convscope.classifier.decisions import logits_of, sigmoid
-from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.classifier.spec import ClassifierSpec
 from convscope.errors import ImageError
 from convscope.explain.explanation import Explanation, LayerOutput
 from convscope.paths import path_or_none, short_name
@@ -200,7 +200,7 @@ def _of_network(spec: ClassifierSpec) -> list[float] | None:
 
 def _of_predict(said: ImagePrediction, spec: ClassifierSpec) -> str:
     """Return a sentence where `predict` does more than run the network on the image."""
-    parts = ["the mean over several views of the image"] if spec.views != Views() else []
+    parts = ["the mean over several views of the image"] if spec.views.several else []
     parts += [f"the temperature {spec.temperature:.3g}"] if spec.temperature != 1 else []
     if not parts or not said.probs:
         return ""

@@ -102,7 +102,7 @@ class Classifier:
         self._with_features = with_features
         views = Views() if "views" in spec.in_graph else spec.views
         self.averaged: Network = network
-        if views != Views():
+        if views.several:
             self.averaged = MeanOverViews(network, views, multi_label=spec.multi_label)
         self._temperature = 1.0 if "temperature" in spec.in_graph else spec.temperature
 

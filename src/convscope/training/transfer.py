@@ -14,7 +14,7 @@ from convscope.models.saving import PortableModel
 from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
-from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings, TtaSettings
+from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
@@ -165,7 +165,7 @@ class _Training:
         if not self.head.logistic:
             return fit(phase, self.run, log_row=self.log_row, progress=self.progress)
         # The folds answer for each image as it is: no measure where answers are means over views.
-        once = self.config.tta == TtaSettings()
+        once = not self.config.tta.several
         if keep_out_of_fold is not None and once and not self.run.snapshot_file.exists():
             keep_out_of_fold(
                 predict_out_of_fold(phase, self.output, self.statistics, self.twin.blocks, self.run)
