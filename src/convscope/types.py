@@ -475,6 +475,12 @@ class Dataset:
         named = {name: getattr(self, name) for name in PART_NAMES}
         return {name: part for name, part in named.items() if part is not None}
 
+    @property
+    def validation(self) -> Split:
+        """The validation part of a dataset that is divided."""
+        assert self.val is not None
+        return self.val
+
     def parts_to_learn(self, *, refit: bool) -> tuple[Split, ...]:
         """Return the parts that a network is trained on; in a refit, the validation part too."""
         return (self.train, self.val) if refit and self.val is not None else (self.train,)

@@ -299,8 +299,7 @@ def _predict_splits(
         if name == "test":
             part = open_test(dataset, run, by=by, weights=which, look=look, progress=progress)
         else:
-            assert dataset.val is not None
-            part = dataset.val
+            part = dataset.validation
         if isinstance(classifier, Embedder):
             predictions[name] = classifier.predict_split(
                 part, name, batch_size=batch_size, progress=progress

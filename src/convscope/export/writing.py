@@ -27,7 +27,7 @@ from convscope.export.parity import (
 from convscope.export.thresholds import outputs_of, with_own_thresholds
 from convscope.progress import Progress
 from convscope.storage import atomic_path, size_on_disk, storage_errors, write_text
-from convscope.types import Dataset, Split, evenly_spread
+from convscope.types import Dataset, evenly_spread
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ def write_float32(
     known = classifier.familiarity
     function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
     spec = _exported_spec(classifier, any_size=form.any_size)
-    part = _validation(dataset)
+    part = dataset.validation
     with _new_folder(path) if form.is_folder else atomic_path(path) as temporary:
         form.write(function, spec, temporary)
         parity = compare_models(
@@ -124,7 +124,7 @@ def write_int8(
     known = classifier.familiarity
     function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
     spec = _exported_spec(classifier, any_size=form.any_size)
-    part = _validation(dataset)
+    part = dataset.validation
     rows = evenly_spread(len(part), MOST_IMAGES)
     whole, small = form.int8.quantize(function, dataset.train.images, progress)
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
@@ -191,11 +191,6 @@ def _require_worth(parity: Parity, n_classes: int, wanted: Int8) -> None:
             f"{wanted.largest_share:.0%} of that is allowed: little of this network becomes int8; "
             "nothing was written, export without --int8"
         )
-
-
-def _validation(dataset: Dataset) -> Split:
-    assert dataset.val is not None  # a dataset of a run is divided
-    return dataset.val
 
 
 @contextlib.contextmanager

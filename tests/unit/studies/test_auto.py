@@ -135,7 +135,7 @@ def searched(monkeypatch, tmp_path):
         data = SimpleNamespace(
             class_names=("a", "b"), image_shape=(side, side, 3), train=Labelled(4 * n_val)
         )
-        data.val, data.test = range(n_val), None
+        data.validation, data.test = range(n_val), None
         config = SimpleNamespace(model="efficientnet_lite0", image_size=224, multi_label=False)
         config.split = SimpleNamespace(folds=folds)
         plan = SimpleNamespace(config=config, dataset=data)

@@ -82,11 +82,10 @@ class Search:
         place: Place,
     ) -> None:
         data = plan.dataset
-        assert data.val is not None
         refit: bool | None = request.chosen.get("refit")
         self.run = run
         self.state = state
-        self.refits = len(data.val) < _FEW if refit is None else refit
+        self.refits = len(data.validation) < _FEW if refit is None else refit
         self._began = began
         self._place = place
         self._request = request
@@ -171,12 +170,11 @@ class Search:
 
     def _describe(self) -> None:
         data = self._plan.dataset
-        assert data.val is not None
         labels = n_of_each(data.train.labels, len(data.class_names))
         colour = "grey" if data.image_shape[2] == 1 else "colour"
         minutes = self.state["minutes"]
         self._progress.say(
-            f"{len(data.train) + len(data.val):,} {colour} images to learn from, "
+            f"{len(data.train) + len(data.validation):,} {colour} images to learn from, "
             f"{len(data.class_names)} classes, {labels.min():,} to {labels.max():,} each in "
             "training"
         )
