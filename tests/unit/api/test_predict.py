@@ -1,7 +1,5 @@
 """What `predict` decides before an image is read."""
 
-import importlib
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +11,7 @@ from convscope.errors import ConfigError, ConvscopeError
 from convscope.images.decode import DECODER_VERSION
 from convscope.progress import Progress
 
-module = importlib.import_module("convscope.api.predict")
+OPENED = "convscope.classifier.bulk.model.Classifier"
 
 
 class Counting:
@@ -43,7 +41,7 @@ def test_batches_suit_the_size_of_the_input(tmp_path, monkeypatch, height, width
         def __init__(self, path, **settings):
             super().__init__(network, ClassifierSpec(("a", "b"), height, width, 1))
 
-    monkeypatch.setattr(module, "Classifier", Exported)
+    monkeypatch.setattr(OPENED, Exported)
     for number in range(40):
         Image.new("L", (2, 2)).save(tmp_path / f"{number:02}.png")
     answers = convscope.predict("x.onnx", tmp_path, batch_size=given, progress=Progress())
@@ -71,7 +69,7 @@ def test_a_model_of_another_decoder_is_told(tmp_path, monkeypatch, version, n_li
             said.append(text)
 
     said = []
-    monkeypatch.setattr(module, "Classifier", Exported)
+    monkeypatch.setattr(OPENED, Exported)
     Image.new("L", (2, 2)).save(tmp_path / "a.png")
     list(convscope.predict("x.onnx", tmp_path, progress=Told()))
     assert len(said) == n_lines
@@ -89,7 +87,7 @@ def exported(monkeypatch):
         def __init__(self, path, **settings):
             super().__init__(Counting(), specs[-1])
 
-    monkeypatch.setattr(module, "Classifier", Exported)
+    monkeypatch.setattr(OPENED, Exported)
     return specs
 
 
