@@ -548,3 +548,9 @@ def test_a_head_request_is_that_of_get_without_the_body(path, server, caplog):
     assert methods == ["GET", "HEAD"]
     refused = server.ask("HEAD", "/predict")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
+def test_a_misspelt_name_in_the_query_is_refused(server):
+    said = server.predict(png(1), params={"topk": 3})
+    assert said.status_code == 422
+    assert said.json() == {"error": "there is no 'topk'; there are: top_k, model, version"}
