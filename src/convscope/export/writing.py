@@ -160,6 +160,16 @@ def _exported_spec(classifier: Classifier, *, any_size: bool) -> ClassifierSpec:
     steps = STEPS if any_size else tuple(step for step in STEPS if step != "resizing")
     known = classifier.familiarity
     farthest = 0.0 if known is None else known.farthest
+def require_new(folder: Path) -> None:
+    """Refuse a folder to write that exists already.
+
+    Raises:
+        RunError: If it does.
+    """
+    if folder.exists():
+        raise RunError(f"{folder} exists already; remove it, or choose another folder with --out")
+
+
     return dataclasses.replace(classifier.spec, in_graph=steps, reject_above=farthest)
 
 
@@ -201,8 +211,7 @@ def _validation(dataset: Dataset) -> Split:
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     """Yield a path for a new folder, which takes its place at a clean exit only."""
-    if path.exists():
-        raise RunError(f"{path} exists already; remove it, or choose another folder with --out")
+    require_new(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent))
