@@ -174,8 +174,16 @@ def test_weights_that_the_recipe_does_not_choose_are_in_the_name(
     from convscope.export import writing
 
     monkeypatch.setattr(writing, "write_float32", lambda *given: None)
-    path, _ = convscope.export(digits_run, weights=weights, format=format, progress=Progress())
+    said = []
+
+    class Told(Progress):
+        def say(self, text):
+            said.append(text)
+
+    path, _ = convscope.export(digits_run, weights=weights, format=format, progress=Told())
     assert path == Run.open(digits_run).exports_dir / name
+    told = [line for line in said if "the weights 'best' were not evaluated" in line]
+    assert len(told) == (weights == "best")
 
 
 def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):

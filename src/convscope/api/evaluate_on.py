@@ -92,6 +92,11 @@ def evaluate_on(
         groups = _groups_of(given, judged.group_pattern, progress)
         if note := decoder_note(spec):
             progress.say(note)
+        if judged.run is not None:
+            from convscope.classifier.keras_model import unevaluated_note
+
+            if note := unevaluated_note(judged.run, judged.about["weights"]):
+                progress.say(note)
         found = answers_to(
             judged.open(),
             given,

@@ -121,7 +121,7 @@ def predict(
     if opened is None:
         model = _open_exported(str(run), options, reject=reject, progress=progress)
     else:
-        model = _open_run(opened, weights, reject=reject)
+        model = _open_run(opened, weights, reject=reject, progress=progress)
     spec = model.spec
     if note := classify.decoder_note(spec):
         progress.say(note)
@@ -281,9 +281,9 @@ def _open_exported(
     return _Model(classifier, classifier.sha256, pool)
 
 
-def _open_run(run: Run, weights: str | None, *, reject: bool) -> _Model:
+def _open_run(run: Run, weights: str | None, *, reject: bool, progress: Progress) -> _Model:
     """Open weights of a run."""
-    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.keras_model import open_classifier, unevaluated_note
 
     classifier = open_classifier(run, weights, reject=reject)
     spec = classifier.spec
@@ -294,6 +294,8 @@ def _open_run(run: Run, weights: str | None, *, reject: bool) -> _Model:
 
 
 def _answers_file(
+    if note := unevaluated_note(run, weights):
+        progress.say(note)
     place: Path, sources: Sequence[str], model: _Model, *, reject: bool, copies: Path | None
 ) -> AnswersFile:
     """Open the file of answers, which is continued if it is of the same images and model."""

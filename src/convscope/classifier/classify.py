@@ -88,6 +88,7 @@ class Classifier:
         with_features: Network from raw pixels to those features and to the probabilities, for
             images as they are.
     """
+        remedy: What to do where a threshold for images of no class is missing.
 
     def __init__(
         self,
@@ -96,11 +97,14 @@ class Classifier:
         familiarity: Familiarity | None = None,
         with_features: Network | None = None,
     ) -> None:
+        *,
+        remedy: str = "evaluate its run once more, and export it again",
         self.network = network
         self.spec = spec
         self.familiarity = familiarity
         self._with_features = with_features
         views = Views() if "views" in spec.in_graph else spec.views
+        self._remedy = remedy
         self.averaged: Network = network
         if views != Views():
             self.averaged = MeanOverViews(network, views, multi_label=spec.multi_label)
@@ -336,8 +340,7 @@ class Classifier:
             )
         if spec.reject_below == 0:
             raise RunError(
-                "this classifier has no threshold for images of no class; evaluate its run once "
-                "more, and export it again"
+                f"this classifier has no threshold for images of no class; {self._remedy}"
             )
         return probs, self.rejects({"probs": probs})
 
