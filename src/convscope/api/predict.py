@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convscope.classifier import classify
 from convscope.classifier.bulk.answers import Answers, AnswersFile
 from convscope.classifier.bulk.sorting import SortedCopies
-from convscope.classifier.bulk.sources import files_read, is_stream, iter_images_of
+from convscope.classifier.bulk.sources import STDIN, files_read, is_stream, iter_images_of
 from convscope.classifier.exported import (
     Classifier,
     is_exported,
@@ -61,7 +61,7 @@ def predict(
         run: Run, its folder, or an exported ONNX file, for which no framework is needed.
         images: Files, folders (searched for images), glob patterns, lists of files (.txt, .csv,
             .jsonl, .parquet), archives (.zip, .tar, .tar.gz and the like), and "-" for a list on
-            standard input.
+            standard input, whose images are answered as they come.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
             of 32 x 32 pixels, 32 of 224 x 224.
@@ -139,7 +139,14 @@ def predict(
             progress.say(f"{answers.n_done:,} images were done before; going on after them")
             total = total if total is None else total - answers.n_done
         files = answers.left(files)
-    results = model.predict(files, total, batch_size=batch_size, reject=reject, progress=progress)
+    results = model.predict(
+        files,
+        total,
+        batch_size=batch_size,
+        reject=reject,
+        live=STDIN in sources,
+        progress=progress,
+    )
     if copies is not None:
         # Before an image is recorded as done.
         job = {"model": model.identity, "reject": reject}
@@ -229,11 +236,12 @@ class _Model:
         *,
         batch_size: int,
         reject: bool,
+        live: bool,
         progress: Progress,
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         if self.pool is None:
             return self.classifier.predict_files(
-                files, total, batch_size=batch_size, progress=progress, reject=reject
+                files, total, batch_size=batch_size, progress=progress, reject=reject, live=live
             )
         from convscope.classifier.bulk.pool import predict_in_pool
 
@@ -286,6 +294,8 @@ def _open_run(run: Run, weights: str | None, *, reject: bool, progress: Progress
     from convscope.classifier.keras_model import open_classifier, unevaluated_note
 
     classifier = open_classifier(run, weights, reject=reject)
+    if note := unevaluated_note(run, weights):
+        progress.say(note)
     spec = classifier.spec
     identity = f"{spec.weights_sha256} at {spec.temperature}"
     if spec.multi_label:
@@ -294,8 +304,6 @@ def _open_run(run: Run, weights: str | None, *, reject: bool, progress: Progress
 
 
 def _answers_file(
-    if note := unevaluated_note(run, weights):
-        progress.say(note)
     place: Path, sources: Sequence[str], model: _Model, *, reject: bool, copies: Path | None
 ) -> AnswersFile:
     """Open the file of answers, which is continued if it is of the same images and model."""
