@@ -145,7 +145,7 @@ def figures_of(
         thresholds: Threshold of each class, where an image may have any number of classes.
     """
     from convscope.evaluation import multi_label
-    from convscope.evaluation.calibration import calibration_errors, with_temperature
+    from convscope.evaluation.calibration import calibration_figures, with_temperature
     from convscope.evaluation.metrics import compute_metrics
 
     if thresholds is None:
@@ -153,7 +153,7 @@ def figures_of(
     else:
         final = with_temperature(said, temperature).probs
         found = multi_label.compute_metrics(said, final, names, thresholds)
-    return found | calibration_errors(said, temperature)
+    return found | calibration_figures(said, temperature)
 
 
 def write_confusions(

@@ -70,7 +70,7 @@ def explain(
         UnknownNameError: If there is no such class or layer.
     """
     from convscope.api.explanation_page import page_name
-    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.keras_model import open_classifier, unevaluated_note
     from convscope.explain.filters import first_filters
     from convscope.explain.forward import activations
     from convscope.explain.gradcam import gradcam, last_map
@@ -89,6 +89,8 @@ def explain(
         class_name = run.class_called(class_name)
     files = find_images(images)
     classifier = open_classifier(run, weights)
+    if note := unevaluated_note(run, weights):
+        progress.say(note)
     # Its inside is shown for the image itself, which is one of the views of the answer.
     network = cast("keras.Model", classifier.network)
     config = run_config(run)

@@ -7,7 +7,7 @@ from convscope.classifier import classify
 from convscope.classifier.bulk.answers import Answers, AnswersFile
 from convscope.classifier.bulk.model import BulkModel, ExportOptions, open_exported, open_run
 from convscope.classifier.bulk.sorting import SortedCopies
-from convscope.classifier.bulk.sources import files_read, is_stream, iter_images_of
+from convscope.classifier.bulk.sources import STDIN, files_read, is_stream, iter_images_of
 from convscope.classifier.exported import is_exported, require_no_weights
 from convscope.errors import ConfigError
 from convscope.images.find import find_images, folder_searched, one_or_more
@@ -49,7 +49,7 @@ def predict(
         run: Run, its folder, or an exported ONNX file, for which no framework is needed.
         images: Files, folders (searched for images), glob patterns, lists of files (.txt, .csv,
             .jsonl, .parquet), archives (.zip, .tar, .tar.gz and the like), and "-" for a list on
-            standard input.
+            standard input, whose images are answered as they come.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
             of 32 x 32 pixels, 32 of 224 x 224.
@@ -109,7 +109,7 @@ def predict(
     if opened is None:
         model = open_exported(str(run), options, reject=reject, progress=progress)
     else:
-        model = open_run(opened, weights, reject=reject)
+        model = open_run(opened, weights, reject=reject, progress=progress)
     spec = model.spec
     if note := classify.decoder_note(spec):
         progress.say(note)
@@ -127,7 +127,14 @@ def predict(
             progress.say(f"{answers.n_done:,} images were done before; going on after them")
             total = total if total is None else total - answers.n_done
         files = answers.left(files)
-    results = model.predict(files, total, batch_size=batch_size, reject=reject, progress=progress)
+    results = model.predict(
+        files,
+        total,
+        batch_size=batch_size,
+        reject=reject,
+        live=STDIN in sources,
+        progress=progress,
+    )
     if copies is not None:
         # Before an image is recorded as done.
         job = {"model": model.identity, "reject": reject}

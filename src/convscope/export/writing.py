@@ -95,7 +95,8 @@ def write_int8(
 ) -> Parity:
     """Write a trained classifier as a file whose arithmetic is in 8-bit integers.
 
-    It is calibrated on training images. It is kept only if it loses at most half a point of
+    It is calibrated on training images. The same file in float32 has to answer as the trained
+    classifier, and is what it is compared with. It is kept only if it loses at most half a point of
     accuracy on validation images, and is as fast and as small beside the one in float32 as the
     format's `Int8` asks; where an image may have any number of classes, it may also decide
     otherwise for one class in ten images at most. Its thresholds are chosen again, by its own
@@ -112,11 +113,11 @@ def write_int8(
         learnt: Whether the network has learnt the validation images.
 
     Returns:
-        Comparison with the trained model; its latencies are those of the float32 file and of the
-        int8 file.
+        Comparison of the float32 file, which answers as the trained model, and the int8 file.
 
     Raises:
-        FailureError: If it is not worth it, or cannot be converted; then nothing was written.
+        FailureError: If it is not worth it, the float32 file gives other answers, or it cannot
+            be converted; then nothing was written.
         StorageError: If it cannot be written.
     """
     assert form.int8 is not None
@@ -130,6 +131,9 @@ def write_int8(
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
         float32 = Path(work) / f"float32{form.suffix}"
         float32.write_bytes(with_spec(whole, spec))
+        sources, float32_mb = files_of(part, folder), size_on_disk(float32) / _MEGABYTE
+        both = (classifier, form.open(float32), part, sources)
+        require_parity(compare_models(*both, size_mb=float32_mb, progress=progress, timed=False))
         temporary.write_bytes(with_spec(small, spec))
         outputs = outputs_of(form.open(temporary), part.images, rows, progress)
         spec = with_own_thresholds(
@@ -140,12 +144,12 @@ def write_int8(
             form.open(float32),
             form.open(temporary),
             part,
-            files_of(part, folder),
+            sources,
             size_mb=size_on_disk(temporary) / _MEGABYTE,
             progress=progress,
             said=outputs["probs"],
         )
-        parity = dataclasses.replace(parity, float32_mb=size_on_disk(float32) / _MEGABYTE)
+        parity = dataclasses.replace(parity, float32_mb=float32_mb)
         _require_worth(parity, len(spec.class_names), form.int8)
     write_text(spec_beside(path), spec.to_json())
     return parity
@@ -154,6 +158,16 @@ def write_int8(
 def spec_beside(path: Path) -> Path:
     """Return the path of the spec beside an exported file."""
     return path.with_name(f"{path.name}.json")
+
+
+def require_new(folder: Path) -> None:
+    """Refuse a folder to write that exists already.
+
+    Raises:
+        RunError: If it does.
+    """
+    if folder.exists():
+        raise RunError(f"{folder} exists already; remove it, or choose another folder with --out")
 
 
 def _exported_spec(classifier: Classifier, *, any_size: bool) -> ClassifierSpec:
@@ -196,8 +210,7 @@ def _require_worth(parity: Parity, n_classes: int, wanted: Int8) -> None:
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     """Yield a path for a new folder, which takes its place at a clean exit only."""
-    if path.exists():
-        raise RunError(f"{path} exists already; remove it, or choose another folder with --out")
+    require_new(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent))

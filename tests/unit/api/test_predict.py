@@ -1,5 +1,8 @@
 """What `predict` decides before an image is read."""
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,6 +92,24 @@ def exported(monkeypatch):
 
     monkeypatch.setattr(OPENED, Exported)
     return specs
+
+
+def test_standard_input_is_answered_as_its_paths_come(tmp_path, monkeypatch, exported):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    answered = 0
+
+    def lines():
+        for number in range(3):
+            until = time.monotonic() + 20
+            while answered < number and time.monotonic() < until:
+                time.sleep(0.001)
+            assert answered == number
+            yield f"{tmp_path / 'a.png'}\n".encode()
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines(), encoding="utf-8"))
+    for _ in convscope.predict("x.onnx", "-", progress=Progress()):
+        answered += 1
+    assert answered == 3
 
 
 def test_images_are_sorted_into_folders_of_their_classes(tmp_path, exported):

@@ -74,15 +74,17 @@ class BulkModel:
         *,
         batch_size: int,
         reject: bool,
+        live: bool,
         progress: Progress,
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         """Classify image files as `Classifier.predict_files` does, here or in the workers.
 
-        Workers reject, or do not, as they were ordered to when the model was opened.
+        Workers reject, or do not, as they were ordered to when the model was opened; they answer
+        in batches, live or not.
         """
         if self.pool is None:
             return self.classifier.predict_files(
-                files, total, batch_size=batch_size, progress=progress, reject=reject
+                files, total, batch_size=batch_size, progress=progress, reject=reject, live=live
             )
         from convscope.classifier.bulk.pool import predict_in_pool
 
@@ -141,20 +143,23 @@ def open_exported(
     return BulkModel(classifier, classifier.sha256, pool)
 
 
-def open_run(run: Run, weights: str | None, *, reject: bool) -> BulkModel:
+def open_run(run: Run, weights: str | None, *, reject: bool, progress: Progress) -> BulkModel:
     """Open weights of a run, which needs Keras.
 
     Args:
         run: Run.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         reject: Whether images that look like no class are rejected.
+        progress: Told if nobody evaluated these weights.
 
     Raises:
         RunError: If there are no such weights.
     """
-    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.keras_model import open_classifier, unevaluated_note
 
     classifier = open_classifier(run, weights, reject=reject)
+    if note := unevaluated_note(run, weights):
+        progress.say(note)
     spec = classifier.spec
     identity = f"{spec.weights_sha256} at {spec.temperature}"
     if spec.multi_label:
