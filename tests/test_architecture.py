@@ -204,6 +204,19 @@ def test_files_are_named_by_their_idea():
     assert names.isdisjoint({"utils.py", "helpers.py", "common.py", "misc.py"})
 
 
+def test_a_paragraph_about_a_file_has_one_margin():
+    """Within one, an indented line would be shown as a quotation."""
+    wrong = []
+    for file in sorted(SOURCE.rglob("*.py")):
+        about = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")), clean=False) or ""
+        wrong += [
+            f"{file.relative_to(SOURCE)}: {line.strip()}"
+            for before, line in itertools.pairwise(about.splitlines())
+            if re.match(r"\S.*[^:]$", before) and line.startswith(" ")
+        ]
+    assert wrong == []
+
+
 def test_names_of_tests_are_the_same_in_every_process():
     """The elements of a set come in another order in each: workers would collect other tests."""
     files = sorted((Path(__file__).parent).rglob("test_*.py"))
