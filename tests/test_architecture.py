@@ -92,9 +92,7 @@ def test_nobody_imports_a_private_file_of_another_folder():
         for importer in graph.modules
         for imported in graph.find_modules_directly_imported_by(importer)
         for folder, dot, name in [imported.partition("._")]
-        if dot
-        and not name.startswith("_")
-        and folder not in (importer, importer.rpartition(".")[0])
+        if dot and not name.startswith("_") and not f"{importer}.".startswith(f"{folder}.")
     ]
     assert breaches == []
 
@@ -206,6 +204,19 @@ def test_files_are_named_by_their_idea():
     assert names.isdisjoint({"utils.py", "helpers.py", "common.py", "misc.py"})
 
 
+def test_a_paragraph_about_a_file_has_one_margin():
+    """Within one, an indented line would be shown as a quotation."""
+    wrong = []
+    for file in sorted(SOURCE.rglob("*.py")):
+        about = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")), clean=False) or ""
+        wrong += [
+            f"{file.relative_to(SOURCE)}: {line.strip()}"
+            for before, line in itertools.pairwise(about.splitlines())
+            if re.match(r"\S.*[^:]$", before) and line.startswith(" ")
+        ]
+    assert wrong == []
+
+
 def test_names_of_tests_are_the_same_in_every_process():
     """The elements of a set come in another order in each: workers would collect other tests."""
     files = sorted((Path(__file__).parent).rglob("test_*.py"))
@@ -222,3 +233,27 @@ def test_names_of_tests_are_the_same_in_every_process():
         and any(isinstance(part, ast.Set) and len(part.elts) > 1 for part in ast.walk(call))
     ]
     assert wrong == []
+
+
+def test_who_opens_the_test_images_logs_it():
+    """What only copies or compares them says so, by `SealedSplit.unjudged`, and opens nothing."""
+    silent = [
+        f"{file.relative_to(SOURCE)}:{call.lineno}"
+        for file in SOURCE.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".open")
+        if any(isinstance(given, ast.Lambda) for given in call.args)
+    ]
+    assert silent == []
+    users = {
+        file.relative_to(SOURCE).as_posix()
+        for file in SOURCE.rglob("*.py")
+        if ".unjudged()" in file.read_text(encoding="utf-8")
+    }
+    assert users == {
+        "datasets/checks/check.py",
+        "datasets/division/near.py",
+        "datasets/labelled_images.py",
+        "datasets/sharded/source.py",
+        "diagnosis/leaks.py",
+    }

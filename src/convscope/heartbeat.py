@@ -1,7 +1,7 @@
 """Heartbeat of a process: for other hosts, which see neither its lock nor its id.
 
 While it works, a process writes the time into a file every `BEAT_S` seconds. On its own host the
-    kernel is more reliable: there its lock counts or, on a file system without locks, its id.
+kernel is more reliable: there its lock counts or, on a file system without locks, its id.
 """
 
 import contextlib

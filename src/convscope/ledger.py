@@ -5,8 +5,8 @@ best is shown, have looked twenty times, whatever their split's seed. So the loo
 to the cache, with images identified by their hashes.
 
 On disk: `looks.jsonl`, to which a line is added for each look, and `images/`, the hashes of each
-    set of images that was looked at, once. Plain files under a lock: SQLite's journal in shared
-    memory does not work on network file systems, where home folders of clusters are.
+set of images that was looked at, once. Plain files under a lock: SQLite's journal in shared
+memory does not work on network file systems, where home folders of clusters are.
 """
 
 import datetime

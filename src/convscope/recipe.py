@@ -178,6 +178,11 @@ class TtaSettings(Settings):
         "diagonal, both ways, with half of the weight",
     )
 
+    @property
+    def several(self) -> bool:
+        """Whether there are views besides the image itself."""
+        return self != TtaSettings()
+
 
 class StartSettings(Settings):
     """Initial weights, beyond those that a network's layers draw."""

@@ -106,6 +106,7 @@ STATE: Mapping[str, Kind] = {
 _PART = shaped(
     {
         **dict.fromkeys(("accuracy", "mean_average_precision", "loss"), is_number),
+        "loss_at_temperature": is_number,
         "n_images": is_count,
         "n_groups": is_count,
         **dict.fromkeys(("balanced_accuracy", "macro_f1", "micro_f1"), is_score),

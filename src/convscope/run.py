@@ -414,6 +414,8 @@ class Run:
         if address is not None and all(map(_is_remains, path.glob("*"))):
             raise RunError(f"there is nothing at {address}")
         what = "is not a run folder (it holds no run.json)" if path.exists() else "does not exist"
+        if path.is_file():
+            what += "; exported files, which predict, serve and evaluate --on take, end in .onnx"
         # Runs of a comparison, a ladder and a cross-validation.
         inner = [
             file for name in ("runs", "rungs", "folds") for file in path.glob(f"{name}/*/run.json")

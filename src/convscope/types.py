@@ -372,7 +372,7 @@ class SealedSplit:
     """Test images, which nobody sees by accident.
 
     Selection looks at validation data only; the test set is opened by `open`, which informs the run
-    first. Its size, names and hashes are not secret.
+    first. Its size, names and hashes are not secret, nor are its pixels where no model judges them.
     """
 
     _split: Split
@@ -412,6 +412,13 @@ class SealedSplit:
     def select(self, indices: npt.NDArray[np.intp]) -> "SealedSplit":
         """Return the images at `indices`, sealed too."""
         return SealedSplit(self._split.select(indices))
+
+    def unjudged(self) -> Split:
+        """Return the test images for copying and comparing them, which is not logged.
+
+        Whoever lets a model see them logs that, as `open` does.
+        """
+        return self._split
 
     def open(self, log: Callable[[int], None]) -> Split:
         """Return the test images, after calling `log` with their number."""
@@ -467,6 +474,12 @@ class Dataset:
         """The parts that there are, by name: "train", "val", "test"."""
         named = {name: getattr(self, name) for name in PART_NAMES}
         return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def validation(self) -> Split:
+        """The validation part of a dataset that is divided."""
+        assert self.val is not None
+        return self.val
 
     def parts_to_learn(self, *, refit: bool) -> tuple[Split, ...]:
         """Return the parts that a network is trained on; in a refit, the validation part too."""

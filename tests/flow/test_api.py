@@ -291,7 +291,7 @@ def test_on_the_files_of_its_test_images_a_run_has_its_test_figures(mine, pictur
     assert done.path == mine.path / "evaluations" / "pictures"
     assert done.test == mine.metrics["test"]
     assert done.metrics["per_class"] == mine.metrics["test"]["per_class"]
-    for key in ("accuracy", "loss", "calibration_error_at_temperature"):
+    for key in ("accuracy", "loss", "loss_at_temperature", "calibration_error_at_temperature"):
         assert done.metrics[key] == pytest.approx(mine.metrics["test"][key], abs=1e-5), key
     with pytest.raises(DataError, match=r"; as other images: convscope evaluate .* --on "):
         convscope.evaluate(mine, data=pictures, progress=Progress())

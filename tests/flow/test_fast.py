@@ -233,7 +233,17 @@ def test_the_time_of_a_plan_is_that_of_both_sizes(monkeypatch):
     # the epochs take 0.6 s, the others one.
     epochs = int((60 - 0.8 - 0.75 * (288 + 360) / 1149) / 0.8)
     assert settled.config.epochs == epochs == 73
-    assert settled.pace.of_smaller == 0.6
+    assert settled.of_smaller == 0.6
+
+
+def test_the_measured_time_of_smaller_images_is_kept_where_there_is_no_pace(monkeypatch):
+    monkeypatch.setattr(budgets, "_speed", lambda *_: budgets._Speed(1.0, 0.6, 0.0))
+    dataset = convscope.load("digits", progress=Progress())
+    monkeypatch.setattr(budgets, "CURVE_IMAGES", len(dataset.train))
+    wanted = budgets.Budget(None, 90)
+    settled = planned(wanted, dataset, model="fast-small", **{"progressive.scale": 0.75})
+    assert settled.pace is None
+    assert settled.of_smaller == 0.6
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,22 @@
 """Training once more on training and validation images, which stay evaluated by the first."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from killing import at_rename, train_until_killed
 
 import convscope
+from convscope.api import train as single
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.keras_model import open_classifier, spec_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.export import parity
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.training.fit import fit
 from convscope.training.results import read_results
 from convscope.types import Dataset
 
@@ -82,6 +87,21 @@ def test_it_learns_from_the_validation_images_too(refitted, tmp_path):
     # What it was trained in is gone, and the run holds nothing that convscope does not know.
     assert not refitted.refit_dir.exists()
     assert refitted.foreign_names() == set()
+
+
+def test_the_second_training_knows_the_times_that_were_measured(tmp_path, monkeypatch):
+    known = []
+
+    def noting(phase, run, **options):
+        known.append(phase.of_smaller)
+        return fit(phase, run, **options)
+
+    monkeypatch.setattr("convscope.training.fit.fit", noting)
+    wish = {"data": "digits", "model": "cnn-functional", "precision": "float32", "refit": True}
+    request = Request({**wish, "epochs": 1, "split.images": 600, "batch_size": 48})
+    plan = replace(settle(request, Progress(), lambda config: load()), of_smaller=0.6)
+    single.train(plan, progress=Progress(), out=tmp_path / "run", test=False)
+    assert known == [0.6, 0.6]
 
 
 def test_resumed_with_nothing_left_it_leaves_everything_as_it_is(refitted):

@@ -48,3 +48,4 @@ def test_the_parts_of_a_dataset_are_those_that_there_are_in_order():
     parts = Dataset("made", ("a",), whole, whole, test).parts
     assert list(parts) == ["train", "val", "test"]
     assert parts["test"] is test
+    assert test.unjudged() is whole

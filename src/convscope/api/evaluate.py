@@ -13,7 +13,7 @@ from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
-from convscope.recipe import RunConfig, TtaSettings
+from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.types import Dataset, Predictions
 from convscope.wording import command_line
@@ -145,7 +145,7 @@ def figures_of(
         thresholds: Threshold of each class, where an image may have any number of classes.
     """
     from convscope.evaluation import multi_label
-    from convscope.evaluation.calibration import calibration_errors, with_temperature
+    from convscope.evaluation.calibration import calibration_figures, with_temperature
     from convscope.evaluation.metrics import compute_metrics
 
     if thresholds is None:
@@ -153,7 +153,7 @@ def figures_of(
     else:
         final = with_temperature(said, temperature).probs
         found = multi_label.compute_metrics(said, final, names, thresholds)
-    return found | calibration_errors(said, temperature)
+    return found | calibration_figures(said, temperature)
 
 
 def write_confusions(
@@ -288,7 +288,7 @@ def _predict_splits(
     config = run_config(run)
     # Features in the cache are those of the images as they are.
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
-    by_features = frozen and config.tta == TtaSettings()
+    by_features = frozen and not config.tta.several
     predictions = {}
     opened: dict[str, Embedder | Classifier] = {}
     for name in names:
@@ -299,8 +299,7 @@ def _predict_splits(
         if name == "test":
             part = open_test(dataset, run, by=by, weights=which, look=look, progress=progress)
         else:
-            assert dataset.val is not None
-            part = dataset.val
+            part = dataset.validation
         if isinstance(classifier, Embedder):
             predictions[name] = classifier.predict_split(
                 part, name, batch_size=batch_size, progress=progress

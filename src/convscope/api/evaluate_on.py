@@ -90,7 +90,7 @@ def evaluate_on(
     with open_labelled(place, data_dir, progress) as given:
         labels_of_all = given.labels_for(spec.class_names, multi_label=spec.multi_label)
         groups = _groups_of(given, judged.group_pattern, progress)
-        if note := decoder_note(spec):
+        for note in filter(None, (decoder_note(spec), judged.note)):
             progress.say(note)
         found = answers_to(
             judged.open(),
@@ -143,6 +143,7 @@ class _Judged:
         part_of: Part of each image of the run, by the hash of its pixels.
         group_pattern: Setting `split.group` of the run.
         own_test: Saved predictions of the weights for the run's test images.
+        note: Line to be told before the evaluation, or "".
     """
 
     path: Path
@@ -154,6 +155,7 @@ class _Judged:
     part_of: Mapping[str, str] = field(default_factory=dict)
     group_pattern: str | None = None
     own_test: Predictions | None = None
+    note: str = ""
 
 
 def _exported(model: Path | str, weights: str | None) -> _Judged:
@@ -164,7 +166,12 @@ def _exported(model: Path | str, weights: str | None) -> _Judged:
 
 
 def _of_run(run: Run, weights: str | None) -> _Judged:
-    from convscope.classifier.keras_model import open_classifier, spec_of, which_weights
+    from convscope.classifier.keras_model import (
+        open_classifier,
+        spec_of,
+        unevaluated_note,
+        which_weights,
+    )
 
     which = which_weights(run, weights)
     sha256 = run.weights_sha256(which)
@@ -188,6 +195,7 @@ def _of_run(run: Run, weights: str | None) -> _Judged:
         part_of=parts,
         group_pattern=run_config(run).split.group,
         own_test=own_test,
+        note=unevaluated_note(run, which),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from convscope.classifier.decisions import logits_of, sigmoid
-from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.classifier.spec import ClassifierSpec
 from convscope.errors import ImageError
 from convscope.explain.explanation import Explanation, LayerOutput
 from convscope.paths import path_or_none, short_name
@@ -70,7 +70,7 @@ def explain(
         UnknownNameError: If there is no such class or layer.
     """
     from convscope.api.explanation_page import page_name
-    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.keras_model import open_classifier, unevaluated_note
     from convscope.explain.filters import first_filters
     from convscope.explain.forward import activations
     from convscope.explain.gradcam import gradcam, last_map
@@ -89,6 +89,8 @@ def explain(
         class_name = run.class_called(class_name)
     files = find_images(images)
     classifier = open_classifier(run, weights)
+    if note := unevaluated_note(run, weights):
+        progress.say(note)
     # Its inside is shown for the image itself, which is one of the views of the answer.
     network = cast("keras.Model", classifier.network)
     config = run_config(run)
@@ -200,7 +202,7 @@ def _of_network(spec: ClassifierSpec) -> list[float] | None:
 
 def _of_predict(said: ImagePrediction, spec: ClassifierSpec) -> str:
     """Return a sentence where `predict` does more than run the network on the image."""
-    parts = ["the mean over several views of the image"] if spec.views != Views() else []
+    parts = ["the mean over several views of the image"] if spec.views.several else []
     parts += [f"the temperature {spec.temperature:.3g}"] if spec.temperature != 1 else []
     if not parts or not said.probs:
         return ""

@@ -57,7 +57,8 @@ def export(
         Path of the exported model, and its comparison with the trained one.
 
     Raises:
-        RunError: If there is no such run or no such weights, or `out` belongs to a run.
+        RunError: If there is no such run or no such weights, or `out` belongs to a run or is a
+            folder that exists already.
         UnknownNameError: If there is no such format.
         ConfigError: If `out` does not have the ending of the format's files.
         MissingExtraError: If a package is missing; TensorFlow is needed for every format, on
@@ -66,10 +67,15 @@ def export(
             folder of images.
         FailureError: If the network cannot be converted, or answers differently.
     """
-    from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
+    from convscope.classifier.keras_model import (
+        open_classifier,
+        unevaluated_note,
+        weights_for,
+        which_weights,
+    )
     from convscope.datasets.division.splits import verify_split
     from convscope.export import FORMATS
-    from convscope.export.writing import spec_beside, write_float32, write_int8
+    from convscope.export.writing import require_new, spec_beside, write_float32, write_int8
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -98,11 +104,15 @@ def export(
         )
     if ending != form.suffix and not form.is_folder:
         raise ConfigError(f"--out {path} must end in {form.suffix}; {format} is one file")
+    if form.is_folder:
+        require_new(path)
     backends.configure("tensorflow")
     dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
     folder = path_or_none(now.data_path, "data_path") if holds_files(now.data) else None
     classifier = open_classifier(run, weights, reject=True)
+    if note := unevaluated_note(run, weights):
+        progress.say(note)
     if learnt := weights_for(run, which, "val") != which:
         progress.say(
             "Note: the model has learnt the validation images that it is compared on, so their "

@@ -163,8 +163,7 @@ def chosen_images(
     seen = [seen_at(said, i, names, thresholds) for i in order]
     dataset = load_of_run(run_config(run), run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
-    assert dataset.val is not None
-    part = dataset.val
+    part = dataset.validation
     if split == "test":
         weights = about.get("weights", "last")
         part = open_test(dataset, run, by=by, weights=weights, shown=True, progress=progress)

@@ -1,33 +1,21 @@
 """Classification of image files with a run or an exported model."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
 from convscope.classifier.bulk.answers import Answers, AnswersFile
+from convscope.classifier.bulk.model import BulkModel, ExportOptions, open_exported, open_run
 from convscope.classifier.bulk.sorting import SortedCopies
-from convscope.classifier.bulk.sources import files_read, is_stream, iter_images_of
-from convscope.classifier.exported import (
-    Classifier,
-    is_exported,
-    read_onnx,
-    require_no_weights,
-)
-from convscope.classifier.spec import ClassifierSpec
-from convscope.engines.choice import REFERENCE
+from convscope.classifier.bulk.sources import STDIN, files_read, is_stream, iter_images_of
+from convscope.classifier.exported import is_exported, require_no_weights
 from convscope.errors import ConfigError
 from convscope.images.find import find_images, folder_searched, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_other, require_outside
-from convscope.types import ImagePrediction, PackedImage, UnreadableImage
-from convscope.wording import command_line
-
-if TYPE_CHECKING:
-    from convscope.classifier.bulk.pool import Pool
+from convscope.types import ImagePrediction, UnreadableImage
 
 
 def predict(
@@ -61,7 +49,7 @@ def predict(
         run: Run, its folder, or an exported ONNX file, for which no framework is needed.
         images: Files, folders (searched for images), glob patterns, lists of files (.txt, .csv,
             .jsonl, .parquet), archives (.zip, .tar, .tar.gz and the like), and "-" for a list on
-            standard input.
+            standard input, whose images are answered as they come.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
             of 32 x 32 pixels, 32 of 224 x 224.
@@ -105,7 +93,7 @@ def predict(
     copies = _place_of_copies(sort_into, unsure_below, sources)
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
-    options = _ExportOptions(engine, workers, threads, ray, memory_gb)
+    options = ExportOptions(engine, workers, threads, ray, memory_gb)
     opened = None
     if isinstance(run, Path | str) and is_exported(run):
         require_no_weights(run, weights)
@@ -119,9 +107,9 @@ def predict(
         found = find_images(sources)
         total, files = len(found), iter(found)
     if opened is None:
-        model = _open_exported(str(run), options, reject=reject, progress=progress)
+        model = open_exported(str(run), options, reject=reject, progress=progress)
     else:
-        model = _open_run(opened, weights, reject=reject)
+        model = open_run(opened, weights, reject=reject, progress=progress)
     spec = model.spec
     if note := classify.decoder_note(spec):
         progress.say(note)
@@ -139,7 +127,14 @@ def predict(
             progress.say(f"{answers.n_done:,} images were done before; going on after them")
             total = total if total is None else total - answers.n_done
         files = answers.left(files)
-    results = model.predict(files, total, batch_size=batch_size, reject=reject, progress=progress)
+    results = model.predict(
+        files,
+        total,
+        batch_size=batch_size,
+        reject=reject,
+        live=STDIN in sources,
+        progress=progress,
+    )
     if copies is not None:
         # Before an image is recorded as done.
         job = {"model": model.identity, "reject": reject}
@@ -175,126 +170,8 @@ def _place_of_copies(
     return copies
 
 
-@dataclass(frozen=True)
-class _ExportOptions:
-    """What an exported file is to classify with, as `predict` was told; None where it was not."""
-
-    engine: str | None
-    workers: int | None
-    threads: int | None
-    ray: str | None
-    memory_gb: float | None
-
-    def require_none_for(self, run: Run) -> None:
-        """Reject them for a run.
-
-        Raises:
-            ConfigError: If there are any.
-        """
-        for option, value in (
-            ("--engine", self.engine),
-            ("--workers", self.workers),
-            ("--threads", self.threads),
-            ("--ray", self.ray),
-        ):
-            if value is not None:
-                raise ConfigError(
-                    f"{option} is for exported files, and a run is opened with Keras; first: "
-                    f"{command_line('export', run.path)}"
-                )
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A model that is ready to classify.
-
-    Attributes:
-        classifier: Classifier in this process.
-        identity: Text that differs between models whose answers may differ.
-        pool: Workers that classify instead, if there are any.
-    """
-
-    classifier: classify.Classifier
-    identity: str
-    pool: "Pool | None" = None
-
-    @property
-    def spec(self) -> ClassifierSpec:
-        return self.classifier.spec
-
-    def predict(
-        self,
-        files: Iterable[Path | PackedImage],
-        total: int | None,
-        *,
-        batch_size: int,
-        reject: bool,
-        progress: Progress,
-    ) -> Iterator[ImagePrediction | UnreadableImage]:
-        if self.pool is None:
-            return self.classifier.predict_files(
-                files, total, batch_size=batch_size, progress=progress, reject=reject
-            )
-        from convscope.classifier.bulk.pool import predict_in_pool
-
-        return predict_in_pool(
-            files,
-            total,
-            pool=self.pool,
-            spec=self.spec,
-            batch_size=batch_size,
-            progress=progress,
-        )
-
-
-def _open_exported(
-    file: str, options: _ExportOptions, *, reject: bool, progress: Progress
-) -> _Model:
-    """Open an exported file, and the pool of workers that are asked for."""
-    many = options.workers is not None or options.ray is not None
-    classifier = Classifier(
-        file,
-        engine=options.engine or REFERENCE,
-        threads=1 if many and options.threads is None else options.threads,
-        progress=progress,
-    )
-    if not many:
-        return _Model(classifier, classifier.sha256)
-    from convscope.classifier.bulk.on_ray import RayTasks
-    from convscope.classifier.bulk.processes import Processes
-    from convscope.classifier.bulk.worker import Order
-
-    order = Order(classifier.sha256, classifier.engine, options.threads or 1, reject)
-    content, _ = read_onnx(classifier.path)
-    pool: Pool
-    if options.ray is None:
-        pool = Processes(order, content, options.workers or 1)
-    else:
-        pool = RayTasks(
-            order,
-            content,
-            options.ray,
-            n_workers=options.workers,
-            memory_gb=options.memory_gb,
-            progress=progress,
-        )
-    return _Model(classifier, classifier.sha256, pool)
-
-
-def _open_run(run: Run, weights: str | None, *, reject: bool) -> _Model:
-    """Open weights of a run."""
-    from convscope.classifier.keras_model import open_classifier
-
-    classifier = open_classifier(run, weights, reject=reject)
-    spec = classifier.spec
-    identity = f"{spec.weights_sha256} at {spec.temperature}"
-    if spec.multi_label:
-        identity += f", thresholds {spec.thresholds}"
-    return _Model(classifier, identity)
-
-
 def _answers_file(
-    place: Path, sources: Sequence[str], model: _Model, *, reject: bool, copies: Path | None
+    place: Path, sources: Sequence[str], model: BulkModel, *, reject: bool, copies: Path | None
 ) -> AnswersFile:
     """Open the file of answers, which is continued if it is of the same images and model."""
     given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]

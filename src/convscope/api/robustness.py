@@ -81,8 +81,7 @@ def robustness(
     taken = _taken(dataset, split, n_images)
     which = weights_for(run, which_weights(run, None), split)
     classifier = open_classifier(run, which)
-    assert dataset.val is not None
-    part = dataset.val
+    part = dataset.validation
     if split == "test":
         part = open_test(dataset, run, by="robustness", weights=which, progress=progress)
     chosen = part.select(taken)

@@ -282,7 +282,6 @@ def _learn(
     """Train; once more, on validation images too, if the epochs of each phase were chosen."""
     refit = chosen is not None
     config, dataset = plan.config, plan.dataset
-    assert dataset.val is not None
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     if is_backbone(config.model):
         from convscope.evaluation.predictions import save_out_of_fold
@@ -314,7 +313,7 @@ def _learn(
     ).save
     whole = Split.joined(dataset.parts_to_learn(refit=refit))
     train = augmented(whole, config.augment, config.seed)
-    val = Examples.of(dataset.val)
+    val = Examples.of(dataset.validation)
     phase = Phase(
         network,
         train,
@@ -324,5 +323,6 @@ def _learn(
         steps=measured,
         devices=devices,
         n_chosen=None if chosen is None else chosen[ONLY_PHASE],
+        of_smaller=plan.of_smaller,
     )
     return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)

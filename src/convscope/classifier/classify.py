@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, cast, overload
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 from PIL.Image import Image as Picture
 
+from convscope.classifier.arrivals import Item, arrivals
 from convscope.classifier.decisions import logits_of, sigmoid
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.rejection import energy
@@ -87,6 +88,7 @@ class Classifier:
         familiarity: What the features of the training images have in common, if known.
         with_features: Network from raw pixels to those features and to the probabilities, for
             images as they are.
+        remedy: What to do where a threshold for images of no class is missing.
     """
 
     def __init__(
@@ -95,14 +97,17 @@ class Classifier:
         spec: ClassifierSpec,
         familiarity: Familiarity | None = None,
         with_features: Network | None = None,
+        *,
+        remedy: str = "evaluate its run once more, and export it again",
     ) -> None:
         self.network = network
         self.spec = spec
         self.familiarity = familiarity
         self._with_features = with_features
+        self._remedy = remedy
         views = Views() if "views" in spec.in_graph else spec.views
         self.averaged: Network = network
-        if views != Views():
+        if views.several:
             self.averaged = MeanOverViews(network, views, multi_label=spec.multi_label)
         self._temperature = 1.0 if "temperature" in spec.in_graph else spec.temperature
 
@@ -197,10 +202,14 @@ class Classifier:
     ) -> ImagePrediction: ...
     @overload
     def predict(
-        self, images: Iterable[Image], *, batch_size: int = ..., reject: bool = ...
+        self, images: Iterable[Image], *, batch_size: int | None = ..., reject: bool = ...
     ) -> Iterator[ImagePrediction | UnreadableImage]: ...
     def predict(
-        self, images: Image | Iterable[Image], *, batch_size: int = 64, reject: bool = False
+        self,
+        images: Image | Iterable[Image],
+        *,
+        batch_size: int | None = None,
+        reject: bool = False,
     ) -> ImagePrediction | Iterator[ImagePrediction | UnreadableImage]:
         """Classify an image, or many.
 
@@ -210,12 +219,15 @@ class Classifier:
                 width, channels) or (height, width), uint8, of any size, RGB and not OpenCV's BGR.
                 An array of shape (n_images, height, width, channels) is many images, and so is one
                 of paths.
-            batch_size: Images per batch, if there are many.
+            batch_size: Largest number of images per batch, if there are many; None takes as many
+                as suit the size of the model's input, see `batch_size_for`.
             reject: Whether images that look like no class are rejected.
 
         Returns:
-            For one image its prediction. For many an iterator over the predictions, in order and as
-            the images come, with the reason in the place of each that could not be read.
+            For one image its prediction. For many an iterator over the predictions, in order, with
+            the reason in the place of each that could not be read. Where their number is not known,
+            as of a generator, they are read in a thread of their own, and those that have come are
+            answered at once.
 
         Raises:
             ImageError: If one image was given, and it cannot be read.
@@ -223,6 +235,8 @@ class Classifier:
             RunError: If `reject` is True and the classifier has no threshold.
             ConfigError: If `batch_size` is below 1.
         """
+        if batch_size is None:
+            batch_size = batch_size_for(max(self.spec.height, self.spec.width))
         require_batch_size(batch_size)
         known = _recognised(images)
         if isinstance(known, np.ndarray) and known.ndim == 1 and known.dtype.kind in "UTO":
@@ -232,10 +246,11 @@ class Classifier:
             pixels = self.decode(known)[np.newaxis]
             ((probs, rejected),) = self._answers(pixels, reject)
             return self.answer(_path_of(images), probs, rejected=rejected)
-        return self._predict_many(known, batch_size, reject)
+        live = isinstance(known, Iterable) and not isinstance(known, Sized)
+        return self._predict_many(known, batch_size, reject, live=live)
 
     def _predict_many(
-        self, images: Iterable[Image], batch_size: int, reject: bool
+        self, images: Iterable[Image], batch_size: int, reject: bool, *, live: bool
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         if isinstance(images, np.ndarray) and self._fits(images[:1]):
             # Nothing to decode: no threads.
@@ -243,7 +258,7 @@ class Classifier:
                 for probs, rejected in self._answers(images[first : first + batch_size], reject):
                     yield self.answer(None, probs, rejected=rejected)
             return
-        for batch in self.read(images, batch_size):
+        for batch in self.read(images, batch_size, live=live):
             pixels = [read for _, read in batch if not isinstance(read, UnreadableImage)]
             rows = iter(self._answers(np.stack(pixels), reject) if pixels else ())
             for image, read in batch:
@@ -254,9 +269,15 @@ class Classifier:
                     yield self.answer(_path_of(image), probs, rejected=rejected)
 
     def read(
-        self, images: Iterable[AnImage], batch_size: int
+        self, images: Iterable[AnImage], batch_size: int, *, live: bool = False
     ) -> Iterator[list[tuple[AnImage, UInt8Array | UnreadableImage]]]:
-        """Yield batches of images, each with its pixels or the reason why it cannot be read."""
+        """Yield batches of images, each with its pixels or the reason why it cannot be read.
+
+        Args:
+            images: Images.
+            batch_size: Images per batch.
+            live: Whether images come when they like, so that a batch is not waited for.
+        """
         # Files out of an archive wait in memory for a decoder, so only some of them may.
         room = threading.Semaphore(2 * _DECODERS)
 
@@ -269,23 +290,24 @@ class Classifier:
                 if isinstance(image, PackedImage):
                     room.release()
 
-        waiting = iter(images)
         # Some are decoded while the engine works; Pillow leaves Python free meanwhile.
         with ThreadPoolExecutor(max_workers=_DECODERS) as pool:
-            ahead: deque[tuple[AnImage, Future[UInt8Array | UnreadableImage]]] = deque()
+
+            def begun() -> Iterator[tuple[AnImage, Future[UInt8Array | UnreadableImage]]]:
+                for image in images:
+                    if isinstance(image, PackedImage):
+                        room.acquire()
+                    yield _emptied(image), pool.submit(one, image)
+
+            batches = (arrivals if live else _batches_ahead)(begun(), batch_size)
             try:
-                while True:
-                    for image in itertools.islice(waiting, 2 * batch_size - len(ahead)):
-                        if isinstance(image, PackedImage):
-                            room.acquire()
-                        ahead.append((_emptied(image), pool.submit(one, image)))
-                    if not ahead:
-                        return
-                    batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
+                for batch in batches:
                     yield [(image, read.result()) for image, read in batch]
             finally:
+                batches.close()
                 # Whoever stops early does not wait for what nobody will see.
                 pool.shutdown(wait=False, cancel_futures=True)
+                room.release()  # nor does a thread that would have one more image decoded
 
     def _fits(self, images: npt.NDArray[Any]) -> bool:
         """Return whether images are raw pixels of the model's size."""
@@ -336,8 +358,7 @@ class Classifier:
             )
         if spec.reject_below == 0:
             raise RunError(
-                "this classifier has no threshold for images of no class; evaluate its run once "
-                "more, and export it again"
+                f"this classifier has no threshold for images of no class; {self._remedy}"
             )
         return probs, self.rejects({"probs": probs})
 
@@ -365,6 +386,7 @@ class Classifier:
         batch_size: int,
         progress: Progress,
         reject: bool = False,
+        live: bool = False,
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         """Classify image files, in batches, as they are read.
 
@@ -374,14 +396,25 @@ class Classifier:
             batch_size: Images per batch.
             progress: Called with each image.
             reject: Whether images that look like no class are rejected.
+            live: Whether paths come when they like, so that those that have come are answered.
 
         Yields:
             Prediction for each file in order, or the reason why it could not be read.
         """
         with progress.task("Predicting", total, "images") as step:
-            for result in self.predict(iter(files), batch_size=batch_size, reject=reject):
+            for result in self._predict_many(files, batch_size, reject, live=live):
                 yield result
                 step(1)
+
+
+def _batches_ahead(items: Iterator[Item], batch_size: int) -> Generator[list[Item]]:
+    """Yield lists of so many items, with as many more begun while one is worked on."""
+    ahead: deque[Item] = deque()
+    while True:
+        ahead.extend(itertools.islice(items, 2 * batch_size - len(ahead)))
+        if not ahead:
+            return
+        yield [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
 
 
 def batch_size_for(side: int) -> int:

@@ -14,6 +14,7 @@ from convscope.engines.seal import checksum_of, fact_in, require_whole, sealed
 from convscope.errors import ConfigError, RunError
 from convscope.paths import user_path
 from convscope.progress import Progress, console_progress
+from convscope.wording import command_line
 
 SPEC = "convscope.spec"
 """Key of the spec in the metadata of an exported file."""
@@ -115,6 +116,18 @@ def is_exported(path: Path | str) -> bool:
     return os.fspath(path).lower().endswith(SUFFIX)
 
 
+def export_first(run: Path, verb: str) -> RunError:
+    """Return the error of a run's folder in the place of an exported file.
+
+    Args:
+        run: Folder of the run.
+        verb: What is done with an exported file.
+    """
+    out = f"{run.absolute().name}.onnx"
+    command = command_line("export", run, "--out", out)
+    return RunError(f"{run} is a run; export it first, and {verb} {out}: {command}")
+
+
 def require_no_weights(path: Path | str, weights: str | None) -> None:
     """Refuse a choice of weights of an exported file, which holds one set of them.
 
@@ -149,6 +162,8 @@ def read_sealed(path: Path) -> tuple[bytes, ClassifierSpec]:
         RunError: If it cannot be read, or a newer convscope wrote it.
         IntegrityError: If it is damaged.
     """
+    if (path / "run.json").exists():
+        raise export_first(path, "open")
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise RunError(f"{path} is over 2 GB, which no exported model is")

@@ -45,7 +45,32 @@ def open_classifier(run: Run, weights: str | None = None, *, reject: bool = Fals
     model = load_model(run.weights(which))
     known = familiarity_of(run, which) if reject else None
     both = None if known is None else _with_features(model)
-    return Classifier(model, spec_of(run, which), known, both)
+    remedy = f"first: {_evaluation_of(run, which)}"
+    return Classifier(model, spec_of(run, which), known, both, remedy=remedy)
+
+
+def unevaluated_note(run: Run, weights: str | None = None) -> str:
+    """Return a line if weights were not evaluated, so that nothing was fitted to them; else "".
+
+    Args:
+        run: Trained run.
+        weights: As for `open_classifier`.
+    """
+    which = which_weights(run, weights)
+    digest = run.weights_sha256(which)
+    if _evaluated_spec(run, which, digest) or _temperature_of_old(run, digest):
+        return ""
+    return (
+        f"Note: the weights '{which}' were not evaluated, so their probabilities are not "
+        f"calibrated and nothing can be rejected; first: {_evaluation_of(run, which)}"
+    )
+
+
+def _evaluation_of(run: Run, which: str) -> str:
+    """Return the command that evaluates weights; test images that are sealed stay so."""
+    words = [] if which == which_weights(run, None) else ["--weights", which]
+    words += [] if run.test_openings else ["--no-test"]
+    return command_line("evaluate", run.path, *words)
 
 
 def _with_features(model: "keras.Model") -> "keras.Model":
@@ -128,16 +153,20 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
         RunError: If that model was not saved, or a file of the run is damaged.
     """
     digest = run.weights_sha256(which)
-    file = run.classifier_file(which)
     try:
-        if file.exists():
-            spec = ClassifierSpec.read(file)
-            if spec.weights_sha256 == digest:
-                # In a run the names are those in its own file, checked when it is read.
-                return dataclasses.replace(spec, class_names=tuple(run.class_names))
-        return _new_spec(run, which, _temperature_of_old(run, digest))
+        if (spec := _evaluated_spec(run, which, digest)) is not None:
+            # In a run the names are those in its own file, checked when it is read.
+            return dataclasses.replace(spec, class_names=tuple(run.class_names))
+        return _new_spec(run, which, _temperature_of_old(run, digest) or 1.0)
     except ValueError as error:
         raise RunError(f"{run.path} is damaged: {error}") from None
+
+
+def _evaluated_spec(run: Run, which: str, digest: str) -> ClassifierSpec | None:
+    """Return the spec that an evaluation of these very weights left; None if there was none."""
+    file = run.classifier_file(which)
+    spec = ClassifierSpec.read(file) if file.exists() else None
+    return spec if spec is not None and spec.weights_sha256 == digest else None
 
 
 def write_spec(
@@ -207,11 +236,11 @@ def _decoder_of(run: Run, which: str) -> int:
     return DECODER_VERSION
 
 
-def _temperature_of_old(run: Run, digest: str) -> float:
-    """Return the temperature of a run that was evaluated before specs existed; otherwise 1."""
+def _temperature_of_old(run: Run, digest: str) -> float | None:
+    """Return the temperature of a run that was evaluated before specs existed; otherwise None."""
     file = run.calibration_file
     if not file.exists():
-        return 1.0
+        return None
     try:
         content = read_object(file)
         temperature, fitted_to = float(content["temperature"]), content["weights_sha256"]
@@ -221,4 +250,4 @@ def _temperature_of_old(run: Run, digest: str) -> float:
         raise RunError(
             f"{file} is damaged; write it again: {command_line('evaluate', run.path, '--fresh')}"
         ) from None
-    return temperature if fitted_to == digest else 1.0
+    return temperature if fitted_to == digest else None

@@ -45,6 +45,11 @@ class Views:
     turn: bool = False
 
     @property
+    def several(self) -> bool:
+        """Whether there are views besides the image itself."""
+        return self != Views()
+
+    @property
     def orientations(self) -> list[int]:
         """Orientations of the views, that of the image first; see `images.orientation`."""
         return orientations(mirrored=self.mirror, turned=self.turn)

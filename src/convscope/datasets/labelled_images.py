@@ -130,7 +130,7 @@ def _of_parts(dataset: Dataset) -> LabelledImages:
     parts = [dataset.train, *([dataset.val] if dataset.val else [])]
     if dataset.test is not None:
         # Whoever evaluates a model on them logs that, as on any images with labels.
-        parts.append(dataset.test.open(lambda n_images: None))
+        parts.append(dataset.test.unjudged())
     whole = Split.joined(parts)
     names = dataset.class_names
     return LabelledImages(

@@ -203,8 +203,7 @@ class Case:
     @property
     def val_images(self) -> Split:
         """The validation images."""
-        assert self.dataset.val is not None
-        return self.dataset.val
+        return self.dataset.validation
 
     @cached_property
     def network(self) -> "keras.Model":

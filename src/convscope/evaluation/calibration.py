@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convscope.classifier.classify import at_temperature
+from convscope.classifier.decisions import image_losses
 from convscope.evaluation.metrics import check_probs
 from convscope.evaluation.multi_label import check_flags
 from convscope.training.temperature import best_temperature
@@ -146,10 +147,15 @@ def with_temperature(said: Predictions, temperature: float) -> Predictions:
     return replace(said, probs=probs)
 
 
-def calibration_errors(predictions: Predictions, temperature: float) -> dict[str, float]:
-    """Return the expected calibration error without and with a temperature, for `metrics.json`."""
+def calibration_figures(predictions: Predictions, temperature: float) -> dict[str, float]:
+    """Return what a temperature changes, for `metrics.json`.
+
+    The expected calibration error without and with it, and the loss with it; that without it is
+    among the other metrics.
+    """
     labels, final = predictions.labels, with_temperature(predictions, temperature)
     return {
         "calibration_error": expected_calibration_error(predictions.probs, labels),
         "calibration_error_at_temperature": expected_calibration_error(final.probs, labels),
+        "loss_at_temperature": float(image_losses(final.probs, labels).mean()),
     }

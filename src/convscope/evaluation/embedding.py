@@ -9,7 +9,6 @@ import numpy as np
 
 from convscope.classifier.classify import at_temperature, batch_size_for
 from convscope.classifier.keras_model import open_classifier, which_weights
-from convscope.classifier.spec import Views
 from convscope.evaluation.predictions import predict_images
 from convscope.models import is_backbone
 from convscope.models.features import split_at_features
@@ -97,7 +96,7 @@ class Embedder:
         """
         features = np.asarray(self._run_lower(images), np.float32)
         spec = self.classifier.spec
-        if spec.views != Views():
+        if spec.views.several:
             return _flat(features), self.classifier.predict_on_batch(images)
         probs = np.asarray(self._head.predict_on_batch(features), np.float32)
         return _flat(features), at_temperature(

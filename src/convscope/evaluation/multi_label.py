@@ -354,6 +354,15 @@ def score_of(part: Mapping[str, Any]) -> float:
     return float(part.get("mean_average_precision", part.get("accuracy")))
 
 
+def name_of_score(*, multi_label: bool) -> str:
+    """Return the name of the score by which runs are ranked: "mAP", or else "accuracy".
+
+    Args:
+        multi_label: Whether an image may have any number of classes.
+    """
+    return "mAP" if multi_label else "accuracy"
+
+
 def score_of_answers(probs: FloatArray, labels: Labels) -> float:
     """Return the accuracy; where an image may have several classes, the mAP.
 

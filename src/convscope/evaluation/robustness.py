@@ -11,7 +11,7 @@ import numpy.typing as npt
 from convscope.classifier.views import Network
 from convscope.evaluation.corruptions import answers_under
 from convscope.evaluation.map_difference import Scored, map_difference
-from convscope.evaluation.multi_label import score_of_answers
+from convscope.evaluation.multi_label import name_of_score, score_of_answers
 from convscope.evaluation.statistics import difference
 from convscope.progress import Progress
 from convscope.types import FloatArray, Labels, Split, is_multi_label
@@ -111,7 +111,7 @@ def accuracy_under_all(
         clean=score_of_answers(clean, labels),
         severities=tuple(severities),
         accuracy=found,
-        measure="mAP" if is_multi_label(labels) else "accuracy",
+        measure=name_of_score(multi_label=is_multi_label(labels)),
         harmful=tuple(harmful),
     )
 

@@ -1,11 +1,11 @@
 """Comparison of two training configurations, over seeds and over images at once.
 
 A run differs from the next by its seed, and the images that it is evaluated on are a sample of
-    those that it might have been evaluated on. Both are random, so the interval covers both: the
-    results of other seeds on other images of the same kind. A configuration with a single seed is
-    assumed to spread over seeds as the other does. With a single seed each there is no estimate of
-    that spread: the interval then compares two trained networks on other images of the same kind,
-    not two training configurations.
+those that it might have been evaluated on. Both are random, so the interval covers both: the
+results of other seeds on other images of the same kind. A configuration with a single seed is
+assumed to spread over seeds as the other does. With a single seed each there is no estimate of
+that spread: the interval then compares two trained networks on other images of the same kind,
+not two training configurations.
 
 References:
     Roe and Metz, "Variance-Component Modeling in the Analysis of Receiver Operating Characteristic

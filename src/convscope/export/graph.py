@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.classifier.familiarity import Familiarity
-from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.classifier.spec import ClassifierSpec
 from convscope.classifier.views import DOUBT, moved_indices, reach_of
 from convscope.engines import INPUT
 from convscope.export._operations import plain_operation
@@ -345,7 +345,7 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
     import tensorflow as tf
 
     views = spec.views
-    if views == Views():
+    if not views.several:
         return _run(network, images, spec)
 
     def all_ways(frames: Tensor) -> tuple[Tensor, Tensor]:

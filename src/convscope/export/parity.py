@@ -13,7 +13,7 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.decisions import decided
 from convscope.engines.choice import median_ms
 from convscope.errors import FailureError
-from convscope.evaluation.multi_label import score_of_answers
+from convscope.evaluation.multi_label import name_of_score, score_of_answers
 from convscope.images.decode import decode_image
 from convscope.progress import Progress
 from convscope.types import FloatArray, Split, UInt8Array, evenly_spread
@@ -56,7 +56,7 @@ class Parity:
         n_files: Number of image files that the graph resized itself.
         file_agreement: Share of files with the same class, or of decisions.
         latency_ms: Median time for a batch of the trained and of the exported model, by size of the
-            batch.
+            batch; none if they were not timed.
         size_mb: Size of the exported file or folder, in megabytes of 1,000,000 bytes.
         measure: What `accuracy` is: "accuracy" or "mAP".
         float32_mb: Size of the same file in float32, in megabytes; 0 if `size_mb` is that.
@@ -88,6 +88,7 @@ def compare_models(
     size_mb: float,
     progress: Progress,
     said: FloatArray | None = None,
+    timed: bool = True,
 ) -> Parity:
     """Return how an exported model compares with the trained one.
 
@@ -99,6 +100,7 @@ def compare_models(
         size_mb: Size of the exported file.
         progress: Called with each batch.
         said: Probabilities by the exported model for those images, if it was asked before.
+        timed: Whether both are timed, which takes some seconds.
     """
     rows = evenly_spread(len(part), MOST_IMAGES)
     answers: list[tuple[FloatArray, FloatArray]] = []
@@ -122,6 +124,7 @@ def compare_models(
         agreement(trained.predict_on_batch(shrunk), exported.predict_on_batch(whole))
         for shrunk, whole in _both_sizes(trained, exported, sources)
     ]
+    batches = LATENCY_BATCHES if timed else ()
     images = np.resize(part.images[rows[:_BATCH]], (max(LATENCY_BATCHES), *part.images.shape[1:]))
     return Parity(
         n_images=len(rows),
@@ -130,9 +133,9 @@ def compare_models(
         accuracy=(score_of_answers(before, labels), score_of_answers(after, labels)),
         n_files=len(same),
         file_agreement=float(np.mean(same)),
-        latency_ms={n: _latencies(trained, exported, images[:n]) for n in LATENCY_BATCHES},
+        latency_ms={n: _latencies(trained, exported, images[:n]) for n in batches},
         size_mb=size_mb,
-        measure="mAP" if several else "accuracy",
+        measure=name_of_score(multi_label=several),
     )
 
 

@@ -27,7 +27,7 @@ from convscope.export.parity import (
 from convscope.export.thresholds import outputs_of, with_own_thresholds
 from convscope.progress import Progress
 from convscope.storage import atomic_path, size_on_disk, storage_errors, write_text
-from convscope.types import Dataset, Split, evenly_spread
+from convscope.types import Dataset, evenly_spread
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ def write_float32(
     known = classifier.familiarity
     function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
     spec = _exported_spec(classifier, any_size=form.any_size)
-    part = _validation(dataset)
+    part = dataset.validation
     with _new_folder(path) if form.is_folder else atomic_path(path) as temporary:
         form.write(function, spec, temporary)
         parity = compare_models(
@@ -95,7 +95,8 @@ def write_int8(
 ) -> Parity:
     """Write a trained classifier as a file whose arithmetic is in 8-bit integers.
 
-    It is calibrated on training images. It is kept only if it loses at most half a point of
+    It is calibrated on training images. The same file in float32 has to answer as the trained
+    classifier, and is what it is compared with. It is kept only if it loses at most half a point of
     accuracy on validation images, and is as fast and as small beside the one in float32 as the
     format's `Int8` asks; where an image may have any number of classes, it may also decide
     otherwise for one class in ten images at most. Its thresholds are chosen again, by its own
@@ -112,11 +113,11 @@ def write_int8(
         learnt: Whether the network has learnt the validation images.
 
     Returns:
-        Comparison with the trained model; its latencies are those of the float32 file and of the
-        int8 file.
+        Comparison of the float32 file, which answers as the trained model, and the int8 file.
 
     Raises:
-        FailureError: If it is not worth it, or cannot be converted; then nothing was written.
+        FailureError: If it is not worth it, the float32 file gives other answers, or it cannot
+            be converted; then nothing was written.
         StorageError: If it cannot be written.
     """
     assert form.int8 is not None
@@ -124,12 +125,15 @@ def write_int8(
     known = classifier.familiarity
     function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
     spec = _exported_spec(classifier, any_size=form.any_size)
-    part = _validation(dataset)
+    part = dataset.validation
     rows = evenly_spread(len(part), MOST_IMAGES)
     whole, small = form.int8.quantize(function, dataset.train.images, progress)
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
         float32 = Path(work) / f"float32{form.suffix}"
         float32.write_bytes(with_spec(whole, spec))
+        sources, float32_mb = files_of(part, folder), size_on_disk(float32) / _MEGABYTE
+        both = (classifier, form.open(float32), part, sources)
+        require_parity(compare_models(*both, size_mb=float32_mb, progress=progress, timed=False))
         temporary.write_bytes(with_spec(small, spec))
         outputs = outputs_of(form.open(temporary), part.images, rows, progress)
         spec = with_own_thresholds(
@@ -140,12 +144,12 @@ def write_int8(
             form.open(float32),
             form.open(temporary),
             part,
-            files_of(part, folder),
+            sources,
             size_mb=size_on_disk(temporary) / _MEGABYTE,
             progress=progress,
             said=outputs["probs"],
         )
-        parity = dataclasses.replace(parity, float32_mb=size_on_disk(float32) / _MEGABYTE)
+        parity = dataclasses.replace(parity, float32_mb=float32_mb)
         _require_worth(parity, len(spec.class_names), form.int8)
     write_text(spec_beside(path), spec.to_json())
     return parity
@@ -154,6 +158,16 @@ def write_int8(
 def spec_beside(path: Path) -> Path:
     """Return the path of the spec beside an exported file."""
     return path.with_name(f"{path.name}.json")
+
+
+def require_new(folder: Path) -> None:
+    """Refuse a folder to write that exists already.
+
+    Raises:
+        RunError: If it does.
+    """
+    if folder.exists():
+        raise RunError(f"{folder} exists already; remove it, or choose another folder with --out")
 
 
 def _exported_spec(classifier: Classifier, *, any_size: bool) -> ClassifierSpec:
@@ -193,16 +207,10 @@ def _require_worth(parity: Parity, n_classes: int, wanted: Int8) -> None:
         )
 
 
-def _validation(dataset: Dataset) -> Split:
-    assert dataset.val is not None  # a dataset of a run is divided
-    return dataset.val
-
-
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     """Yield a path for a new folder, which takes its place at a clean exit only."""
-    if path.exists():
-        raise RunError(f"{path} exists already; remove it, or choose another folder with --out")
+    require_new(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent))

@@ -1,7 +1,7 @@
 """The eight orientations of a picture: mirrored or not, and rotated by quarter turns.
 
 An orientation is a whole number: 4 for "mirrored left to right first", plus the number of quarter
-    turns to the left that follow.
+turns to the left that follow.
 """
 
 from typing import Any

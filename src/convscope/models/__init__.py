@@ -1,7 +1,7 @@
 """Models: one file each. All take raw 0..255 pixels of any size and return probabilities.
 
 There are two kinds: networks that are trained from scratch (`MODELS`), and pretrained backbones
-    that get a new head (`backbones.BACKBONES`; `transfer.TransferModel` joins the two).
+that get a new head (`backbones.BACKBONES`; `transfer.TransferModel` joins the two).
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """Tensors of a PyTorch file, read without PyTorch and without executing anything from it.
 
 The layout is the older one of `torch.save`: pickles of a magic number, a version, the machine, the
-    object and the names of its storages, then each storage as its length and its raw numbers. A
-    pickle may name any function to be called; here four names are accepted, and any other is
-    refused.
+object and the names of its storages, then each storage as its length and its raw numbers. A
+pickle may name any function to be called; here four names are accepted, and any other is
+refused.
 """
 
 import io

@@ -3,8 +3,8 @@
     pixels -> resize, scale -> trunk (the backbone) -> pool -> head -> probabilities
 
 The frozen part need not be computed again in every epoch. So the classifier can be cut in two, at
-    the end of the trunk or at a layer inside it: `lower` turns pixels into activations, once per
-    image, and `upper` is trained on those. The pieces share their layers with the whole.
+the end of the trunk or at a layer inside it: `lower` turns pixels into activations, once per
+image, and `upper` is trained on those. The pieces share their layers with the whole.
 """
 
 import dataclasses

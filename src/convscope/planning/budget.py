@@ -201,6 +201,7 @@ def choose(
     pace = None
     if budget.target is not None:
         effort = effort_for_accuracy(curves, per_epoch, n_images, budget.target / 100)
+        speed = speeds[effort.model]
     else:
         left = deadline.left() - 2 * _WRITING
         left -= max(speed.compiling_s for speed in speeds.values()) if again else 0
@@ -210,7 +211,7 @@ def choose(
         speed = speeds[effort.model]
         overhead_s = judging * speed.epoch_s + _WRITING
         overhead_s += speed.compiling_s if again else 0
-        pace = Pace(deadline, effort.most_epochs, overhead_s, again, speed.of_smaller)
+        pace = Pace(deadline, effort.most_epochs, overhead_s, again)
     known = "less training than any that was measured"
     if effort.accuracy is not None:
         known = f"as much training reached {effort.accuracy:.1%} on CIFAR-10 on average"
@@ -220,7 +221,13 @@ def choose(
         f"speed; {known}"
     )
     chosen = with_model(effort.model).model_copy(update={"epochs": effort.epochs})
-    return dataclasses.replace(wish, config=chosen, measured=measured[effort.model], pace=pace)
+    return dataclasses.replace(
+        wish,
+        config=chosen,
+        measured=measured[effort.model],
+        of_smaller=speed.of_smaller,
+        pace=pace,
+    )
 
 
 _RECIPE = "fast"

@@ -22,6 +22,8 @@ class Plan:
         dataset: Dataset, divided into parts.
         weights: File of the backbone's weights.
         measured: Steps of a compiled and untrained network, if its speed was measured.
+        of_smaller: Time of a step on the smaller images of progressive resizing, relative to one at
+            full size, if that was measured.
         pace: Limit that keeps training to its time, if there is one.
     """
 
@@ -29,6 +31,7 @@ class Plan:
     dataset: Dataset
     weights: "FoundWeights | None" = None
     measured: "Steps | None" = None
+    of_smaller: float | None = None
     pace: "Pace | None" = None
 
 

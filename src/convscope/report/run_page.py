@@ -19,6 +19,7 @@ from convscope.evaluation.metrics import (
     n_images_of_each,
     weakest_classes,
 )
+from convscope.evaluation.multi_label import name_of_score
 from convscope.evaluation.selective import coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
 from convscope.recipe import RunConfig, flat
@@ -549,7 +550,7 @@ def _tried(facts: RunFacts) -> Table:
         ]
         for row in facts.tried
     ]
-    score = "mAP" if facts.multi_label else "accuracy"
+    score = name_of_score(multi_label=facts.multi_label)
     columns = ("candidate", "fold", score, "loss", "time", "")
     return Table(columns, rows, "On the validation images of each fold, before the last training")
 

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -115,6 +115,7 @@ def build_app(
     @direct.post("/predict", openapi_extra=_PREDICT, summary="Classify an image, or several")
     async def predict(request: Request) -> Response:
         query = request.query_params
+        _require_known(query)
         k = _top_k(query.get("top_k"))
         served = models.get(query.get("model"), query.get("version"))
         kind = request.headers.get("content-type", "")
@@ -153,6 +154,18 @@ def build_app(
         origins=origins,
         log_requests=log_requests,
     )
+
+
+def _require_known(query: Iterable[str]) -> None:
+    """Refuse names in the query that mean nothing here, such as a misspelt one.
+
+    Raises:
+        RefusedError: If there are any (422).
+    """
+    names = [each["name"] for each in _PREDICT["parameters"]]
+    for name in query:
+        if name not in names:
+            raise RefusedError(422, f"there is no '{name[:64]}'; there are: {', '.join(names)}")
 
 
 def _top_k(text: str | None) -> int | None:

@@ -88,6 +88,7 @@ class Door:
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         asked = headers.get("x-request-id", b"").decode("latin-1")
         request_id = asked if _SAFE_ID.fullmatch(asked) else secrets.token_hex(8)
+        method = scope["method"]
         status = 0
         over = False
 
@@ -100,11 +101,15 @@ class Door:
                     own.append(_POLICY)
                 own += [*_HEADERS, (b"x-request-id", request_id.encode())]
                 message = {**message, "headers": own}
-            elif not message.get("more_body"):
-                over = True
+            else:
+                over = not message.get("more_body")
+                if method == "HEAD":
+                    message = {**message, "body": b""}
             await send(message)
 
         scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}
+        if method == "HEAD":  # at every address that of a GET request, without its body
+            scope["method"] = "GET"
         self._metrics.in_progress.inc()
         try:
             self._require_allowed(scope, headers)
@@ -156,7 +161,9 @@ class Door:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.request(route, status, seconds)
             if self._log_requests:
-                LOG.info("request", extra={"facts": _facts(scope, request_id, status, seconds)})
+                LOG.info(
+                    "request", extra={"facts": _facts(scope, method, request_id, status, seconds)}
+                )
 
     def _require_allowed(self, scope: Scope, headers: dict[str, bytes]) -> None:
         """Check the host, the origin and the key.
@@ -174,7 +181,7 @@ class Door:
         site = origin.partition("://")[2]
         if (
             origin
-            and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+            and scope["method"] not in ("GET", "OPTIONS")
             and site != host
             and site not in self._origins
         ):
@@ -262,12 +269,14 @@ async def _refuse(send: Send, refusal: RefusedError) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _facts(scope: Scope, request_id: str, status: int, seconds: float) -> dict[str, object]:
+def _facts(
+    scope: Scope, method: str, request_id: str, status: int, seconds: float
+) -> dict[str, object]:
     client = scope.get("client")
     return {
         "id": request_id,
         "client": client[0] if client else "",
-        "method": scope["method"],
+        "method": method,
         "path": scope["path"][:200],
         "status": status,
         "ms": round(1000 * seconds, 2),

@@ -31,7 +31,7 @@ from convscope.serving.batcher import Batcher
 from convscope.serving.limits import Limits, RefusedError
 from convscope.serving.metrics import Metrics, ModelMetrics
 from convscope.types import FloatArray, UInt8Array
-from convscope.wording import command_line, first_line
+from convscope.wording import first_line
 
 _N_DECODERS = max(2, usable_cores())
 _DECODERS = ThreadPoolExecutor(_N_DECODERS, thread_name_prefix="decoder")
@@ -338,9 +338,7 @@ class Source:
         except OSError as error:
             raise RunError(f"{self.path} cannot be read: {error.strerror}") from None
         if not found and (self.path / "run.json").exists():
-            out = f"{self.path.name}.onnx"
-            command = command_line("export", self.path, "--out", out)
-            raise RunError(f"{self.path} is a run; export it first, and serve {out}: {command}")
+            raise exported.export_first(self.path, "serve")
         if not found:
             raise RunError(
                 f"{self.path} has no folder '1', '2', ... with an {exported.SUFFIX} file in it; "

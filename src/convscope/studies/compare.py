@@ -17,7 +17,7 @@ from convscope.datasets.source import table_of
 from convscope.errors import ConfigError, DataError, RunError, TrainingError
 from convscope.evaluation.grouping import images_of
 from convscope.evaluation.map_difference import Scored
-from convscope.evaluation.multi_label import score_of
+from convscope.evaluation.multi_label import name_of_score, score_of
 from convscope.evaluation.opening import log_seen_again
 from convscope.evaluation.statistics import Groups
 from convscope.paths import numbered
@@ -177,7 +177,7 @@ def compare_configs(
             config.recipe,
             tuple(Trial(f"runs/{file_name(name)}-seed{seed}", seed) for seed in seeds),
             part="test" if final else "val",
-            measure=measure_of(config),
+            measure=name_of_score(multi_label=config.multi_label),
         )
         for name, config in configs.items()
     )
@@ -256,7 +256,8 @@ def compare_runs(
             )
         trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
         first = configs[found[0]]
-        arms.append(Arm(name, first.model, first.recipe, trials, part, measure_of(first)))
+        measure = name_of_score(multi_label=first.multi_label)
+        arms.append(Arm(name, first.model, first.recipe, trials, part, measure))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
     usual = ROOT / folder_name(configs[0].data_name, by_name)
@@ -484,11 +485,6 @@ def _runs_told_apart(n_runs: int, seeds: Sequence[int]) -> str:
     """
     in_a_row = seeds[-1] - seeds[0] < len(seeds)
     return f"{n_runs} runs" + ("" if in_a_row else f" of seeds {','.join(map(str, seeds))}")
-
-
-def measure_of(config: RunConfig) -> str:
-    """Return the name of the score by which runs with these settings are compared."""
-    return "mAP" if config.multi_label else "accuracy"
 
 
 def _take_up(

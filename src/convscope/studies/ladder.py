@@ -102,11 +102,10 @@ def ladder(
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
     require_drawn(dataset, settings)
-    assert dataset.val is not None
     _require_single_label(dataset, model, place)
     path = folder or ROOT / short_name(f"ladder-{dataset.name}-{model}-seed{seed}", 200)
     about = f"{model} on {dataset.name}, seed {seed}"
-    climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
+    climb = Ladder(path, about, len(dataset.validation.labels), tuple(step.rung for step in steps))
     content = dataset.provenance.get("fingerprint")
     del dataset
     weights_sha256 = _digest_of(weights, backbone, progress)

@@ -17,7 +17,7 @@ from convscope.planning.data import load_once
 from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress, console_progress
-from convscope.recipe import TtaSettings, flat, require_settable
+from convscope.recipe import flat, require_settable
 from convscope.remote import folder_or_none
 from convscope.run import ROOT
 from convscope.storage import write_rows
@@ -193,7 +193,7 @@ def _require_usable(plan: Plan) -> None:
         )
     if not config.trains_at_once:
         raise ConfigError(_NEEDS_BACKBONE)
-    if config.augment.varies or config.tta != TtaSettings():
+    if config.augment.varies or config.tta.several:
         raise ConfigError(
             "a learning curve is that of images as they are: leave away augmentation (augment.*) "
             "and views (tta.*)"

@@ -173,10 +173,9 @@ def suspects(
         found = Suspicions(path, len(said.labels), accuracy, doubted)
         _write_table(found)
         if doubted:
-            assert dataset.val is not None
             place = {
                 str(image_id): (split, index)
-                for split in (dataset.train, dataset.val)
+                for split in (dataset.train, dataset.validation)
                 for index, image_id in enumerate(split.ids)
             }
             chosen = [(each, *place[each.image_id]) for each in doubted[:_N_PICTURED]]
@@ -228,8 +227,7 @@ def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progre
     for fold in range(config.split.folds or 1):
         split = config.split.model_copy(update={"fold": fold})
         divided = load(config.model_copy(update={"split": split}))
-        assert divided.val is not None
-        fold_of |= dict.fromkeys(map(str, divided.val.ids), fold)
+        fold_of |= dict.fromkeys(map(str, divided.validation.ids), fold)
     folds = np.array([fold_of[str(image_id)] for image_id in whole.ids])
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     heads = FrozenHeads(config, spec, parts, n_classes, plan.weights, progress)

@@ -13,7 +13,7 @@ from zlib import crc32
 from convscope.backend import forget_networks
 from convscope.datasets.source import data_settings
 from convscope.errors import ConfigError, MissingExtraError, TrainingError, UserError
-from convscope.evaluation.multi_label import score_of
+from convscope.evaluation.multi_label import name_of_score, score_of
 from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
@@ -27,7 +27,7 @@ from convscope.remote import settle as send
 from convscope.run import ROOT, Run
 from convscope.storage import write_rows, write_text
 from convscope.studies.arms import FIRST_SEED, NOT_TO_SET
-from convscope.studies.compare import compare_configs, measure_of
+from convscope.studies.compare import compare_configs
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back
 from convscope.studies.tuning import BEST, DEFAULT, TUNING, TunedTrial, Tuning, spelt
@@ -151,7 +151,7 @@ def tune(
         found = Tuning(
             path,
             about,
-            measure_of(default.config),
+            name_of_score(multi_label=default.config.multi_label),
             search.trials(),
             search.importance(),
             usual=settings_at(ranges, default.config.model_dump()),

@@ -11,6 +11,7 @@ import numpy as np
 from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
 from convscope.evaluation.metrics import confusions, most_confused
+from convscope.evaluation.multi_label import name_of_score
 from convscope.evaluation.tried import read_tried
 from convscope.run import Run
 from convscope.studio import data as data_page
@@ -204,7 +205,7 @@ def _tried(run: Run, metrics: dict[str, Any]) -> None:
             for each in tried
         ]
         is_several = "mean_average_precision" in metrics.get("val", {})
-        score = "mAP" if is_several else "accuracy"
+        score = name_of_score(multi_label=is_several)
         table(rows, ("candidate", f"{score}, validation images", "loss", "time", ""))
 
 

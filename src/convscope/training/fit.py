@@ -70,6 +70,8 @@ class Phase:
             the run folder, and the others need not see it.
         n_chosen: Number of epochs to train of those that the settings plan, since it was chosen
             before; None trains all, or stops early as the settings say.
+        of_smaller: Time of a step on the smaller images of progressive resizing, relative to one at
+            full size; None if it was not measured, and is estimated from the pixels.
     """
 
     model: keras.Model
@@ -82,6 +84,7 @@ class Phase:
     steps: Steps | None = None
     devices: Devices = ONE
     n_chosen: int | None = None
+    of_smaller: float | None = None
 
 
 def compile_model(
@@ -198,7 +201,7 @@ def fit(
     passes = _Passes.of(phase)
     smaller = smaller_size(config.progressive, model)
     n_done_smaller = 0 if smaller is None else _done_smaller(run, len(own), devices)
-    of_smaller = None if pace is None else pace.of_smaller
+    of_smaller = phase.of_smaller
     if of_smaller is None:
         of_smaller = share_of_pixels(model, smaller)
     began, first = time.monotonic(), len(own)

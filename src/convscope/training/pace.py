@@ -36,11 +36,6 @@ class Pace:
         most_epochs: Largest useful number of epochs, should there be more time than planned.
         overhead_s: Time after training, in seconds.
         again: Time of training once more after it, relative to the first time.
-        of_smaller: Time of a step on the smaller images of progressive resizing, relative to one at
-            full size; None if it was not measured.
-
-    Attributes:
-        of_smaller: As given.
     """
 
     def __init__(
@@ -49,9 +44,7 @@ class Pace:
         most_epochs: int,
         overhead_s: float = 0.0,
         again: float = 0.0,
-        of_smaller: float | None = None,
     ) -> None:
-        self.of_smaller = of_smaller
         self._again = again
         self._deadline = deadline
         self._most_epochs = most_epochs

@@ -2,8 +2,8 @@
 
 A snapshot holds every variable of model and optimiser, exactly, and the history so far. It is
 written after each epoch, atomically, and is the single source for how far a run has come: other
-    results of an epoch (the best weights, the table of results) are either written before it, and
-    rewritten by the repeated epoch, or derived from it.
+results of an epoch (the best weights, the table of results) are either written before it, and
+rewritten by the repeated epoch, or derived from it.
 """
 
 import io

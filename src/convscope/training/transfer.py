@@ -14,7 +14,7 @@ from convscope.models.saving import PortableModel
 from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
-from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings, TtaSettings
+from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
@@ -76,7 +76,6 @@ def train_transfer(
         StorageError: If something cannot be written.
     """
     n_classes = len(dataset.class_names)
-    assert dataset.val is not None
 
     def build(head: HeadSettings, precision: str) -> TransferModel:
         # Seeded each time: random weights of a backbone, if any, are the same in all.
@@ -95,12 +94,12 @@ def train_transfer(
     frozen = build(config.head, config.backbone.precision)
     parts = dataset.parts_to_learn(refit=chosen is not None)
     if not devices.is_first:
-        maps = run_to_cut(frozen, config, spec, parts, dataset.val)
+        maps = run_to_cut(frozen, config, spec, parts, dataset.validation)
         head = _head_of_first(devices)
         network = build(head, config.precision)
         phase = _behind_the_cut(network, *maps, config, _save_nothing, devices)
         return fit(phase, run, log_row=log_row, progress=progress)
-    output = _run_frozen(frozen, config, spec, parts, dataset.val, progress)
+    output = _run_frozen(frozen, config, spec, parts, dataset.validation, progress)
     run.record(feature_seconds=output.seconds, feature_seconds_here=output.spent)
     statistics = feature_statistics(output.features.inputs(0))
     head = choose_head(
@@ -165,7 +164,7 @@ class _Training:
         if not self.head.logistic:
             return fit(phase, self.run, log_row=self.log_row, progress=self.progress)
         # The folds answer for each image as it is: no measure where answers are means over views.
-        once = self.config.tta == TtaSettings()
+        once = not self.config.tta.several
         if keep_out_of_fold is not None and once and not self.run.snapshot_file.exists():
             keep_out_of_fold(
                 predict_out_of_fold(phase, self.output, self.statistics, self.twin.blocks, self.run)

@@ -1,6 +1,7 @@
 """What `predict` decides before an image is read."""
 
-import importlib
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from convscope.errors import ConfigError, ConvscopeError
 from convscope.images.decode import DECODER_VERSION
 from convscope.progress import Progress
 
-module = importlib.import_module("convscope.api.predict")
+OPENED = "convscope.classifier.bulk.model.Classifier"
 
 
 class Counting:
@@ -43,7 +44,7 @@ def test_batches_suit_the_size_of_the_input(tmp_path, monkeypatch, height, width
         def __init__(self, path, **settings):
             super().__init__(network, ClassifierSpec(("a", "b"), height, width, 1))
 
-    monkeypatch.setattr(module, "Classifier", Exported)
+    monkeypatch.setattr(OPENED, Exported)
     for number in range(40):
         Image.new("L", (2, 2)).save(tmp_path / f"{number:02}.png")
     answers = convscope.predict("x.onnx", tmp_path, batch_size=given, progress=Progress())
@@ -71,7 +72,7 @@ def test_a_model_of_another_decoder_is_told(tmp_path, monkeypatch, version, n_li
             said.append(text)
 
     said = []
-    monkeypatch.setattr(module, "Classifier", Exported)
+    monkeypatch.setattr(OPENED, Exported)
     Image.new("L", (2, 2)).save(tmp_path / "a.png")
     list(convscope.predict("x.onnx", tmp_path, progress=Told()))
     assert len(said) == n_lines
@@ -89,8 +90,26 @@ def exported(monkeypatch):
         def __init__(self, path, **settings):
             super().__init__(Counting(), specs[-1])
 
-    monkeypatch.setattr(module, "Classifier", Exported)
+    monkeypatch.setattr(OPENED, Exported)
     return specs
+
+
+def test_standard_input_is_answered_as_its_paths_come(tmp_path, monkeypatch, exported):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    answered = 0
+
+    def lines():
+        for number in range(3):
+            until = time.monotonic() + 20
+            while answered < number and time.monotonic() < until:
+                time.sleep(0.001)
+            assert answered == number
+            yield f"{tmp_path / 'a.png'}\n".encode()
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines(), encoding="utf-8"))
+    for _ in convscope.predict("x.onnx", "-", progress=Progress()):
+        answered += 1
+    assert answered == 3
 
 
 def test_images_are_sorted_into_folders_of_their_classes(tmp_path, exported):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,48 @@ def test_an_array_of_images_of_the_size_of_the_model_needs_no_decoder(monkeypatc
 )
 def test_batches_are_smaller_where_images_are_larger(side, batch_size):
     assert batch_size_for(side) == batch_size
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_each_image_of_a_live_source_is_answered_before_the_next_one_comes(batch_size):
+    answered = 0
+
+    def camera():
+        for number in range(5):
+            until = time.monotonic() + 20
+            while answered < number and time.monotonic() < until:
+                time.sleep(0.001)
+            assert answered == number
+            yield np.full((9, 5), 255 * (number % 2), np.uint8)
+        yield b"no image"
+        raise OSError("the camera is gone")
+
+    found = []
+
+    def look():
+        nonlocal answered
+        for said in Classifier(Brightness(), SPEC).predict(camera(), batch_size=batch_size):
+            found.append(said)
+            answered += 1
+
+    with pytest.raises(OSError, match="the camera is gone"):
+        look()
+    assert [said.class_name for said in found[:5]] == ["dark", "bright"] * 2 + ["dark"]
+    assert isinstance(found[5], UnreadableImage)
+
+
+def test_batches_of_known_images_suit_their_size():
+    sizes = []
+
+    class Counting(Brightness):
+        def predict_on_batch(self, images):
+            sizes.append(len(images))
+            return super().predict_on_batch(images)
+
+    large = dataclasses.replace(SPEC, height=224)
+    images = [np.zeros((3, 3), np.uint8)] * 40
+    assert len(list(Classifier(Counting(), large).predict(images))) == 40
+    assert sizes == [32, 8]
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

@@ -45,6 +45,15 @@ def test_another_model_in_the_place_of_a_pickled_one_is_refused(model, monkeypat
         pickle.loads(pickled)
 
 
+def test_a_run_is_told_how_it_becomes_an_exported_file(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text("{}")
+    with pytest.raises(
+        RunError, match=r"is a run; .* open mine\.onnx: convscope export \S*mine --"
+    ):
+        Classifier(tmp_path / "mine")
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads_are_refused(model, threads):
     with pytest.raises(ConfigError, match=f"threads must be at least 1, not {threads}"):

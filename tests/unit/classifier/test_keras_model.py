@@ -12,7 +12,13 @@ import pytest
 
 import convscope
 from convscope.classifier import keras_model
-from convscope.classifier.keras_model import load_model, open_classifier, spec_of, write_spec
+from convscope.classifier.keras_model import (
+    load_model,
+    open_classifier,
+    spec_of,
+    unevaluated_note,
+    write_spec,
+)
 from convscope.errors import RunError
 from convscope.images.decode import DECODER_VERSION
 from convscope.progress import Progress
@@ -90,6 +96,35 @@ def test_a_temperature_holds_for_its_weights_only(run):
     network.save(run.weights("last"))
     assert spec_of(run, "last").temperature == 1
     assert open_classifier(run).spec == spec_of(run, "last")
+
+
+def test_weights_that_were_never_evaluated_are_told_with_what_helps(run, tmp_path):
+    said = []
+
+    class Told(Progress):
+        def say(self, text):
+            said.append(text)
+
+    file = tmp_path / "0.png"
+    keras.utils.save_img(file, convscope.load("digits", progress=Progress()).val.images[0])
+    list(convscope.predict(run, file, progress=Told()))
+    assert said == []
+    list(convscope.predict(run, file, weights="best", progress=Told()))
+    command = f"convscope evaluate {run.path} --weights best"
+    assert said == [
+        "Note: the weights 'best' were not evaluated, so their probabilities are not calibrated "
+        f"and nothing can be rejected; first: {command}"
+    ]
+    with pytest.raises(RunError) as error:
+        list(convscope.predict(run, file, weights="best", reject=True, progress=Progress()))
+    lacking = "this classifier has no threshold for images of no class"
+    assert str(error.value) == f"{lacking}; first: {command}"
+    write_spec(run, "best", temperature=1.0)
+    assert unevaluated_note(run, "best") == ""
+    # Sealed test images stay so.
+    run.classifier_file("last").unlink()
+    run.record(test_openings=[])
+    assert unevaluated_note(run).endswith(f"first: convscope evaluate {run.path} --no-test")
 
 
 def test_an_evaluation_keeps_the_version_of_the_decoder_of_the_training(run):

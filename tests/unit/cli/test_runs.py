@@ -63,6 +63,7 @@ def test_rm_removes_what_is_named_by_folder_or_name_and_nothing_else(cli, home):
     ("name", "told"),
     [
         ("photos", "is not a run folder (it holds no run.json)"),
+        ("photos/cat.png", "(it holds no run.json); exported files, which predict, serve and "),
         ("nowhere", "does not exist"),
         ("notes", "also holds 'thoughts.txt', which convscope did not write"),
         ("damaged", "is damaged"),

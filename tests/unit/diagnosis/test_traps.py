@@ -732,5 +732,5 @@ def test_dead_units_are_looked_for_in_images_of_every_class():
     case = case_of(TWO, rows_of([0.5]))
     split = Split(images, np.repeat([0, 1], 300), np.array([f"{i:05}" for i in range(600)]))
     vars(case).update(network=network)
-    vars(case).update(dataset=SimpleNamespace(val=split))
+    vars(case).update(dataset=SimpleNamespace(validation=split))
     assert dead_units(case) is None

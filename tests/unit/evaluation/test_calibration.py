@@ -6,11 +6,13 @@ import pytest
 from convscope.classifier.classify import at_temperature
 from convscope.errors import ShapeError
 from convscope.evaluation.calibration import (
+    calibration_figures,
     error_by_chance,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
+from convscope.types import Predictions
 
 N_IMAGES, N_CLASSES = 20_000, 5
 
@@ -56,6 +58,13 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
     assert bins[8].high == 0.6
     assert bins[8].accuracy == 1
     assert bins[9].accuracy == 0
+
+
+def test_the_loss_is_told_at_the_temperature_too():
+    said = Predictions(np.array([[0.8, 0.2]] * 2), np.array([0, 1]), np.array(["a", "b"]), "val")
+    # At a temperature of 1/2 the odds of 4 are odds of 16.
+    loss = -(np.log(16 / 17) + np.log(1 / 17)) / 2
+    assert calibration_figures(said, 0.5)["loss_at_temperature"] == pytest.approx(loss, abs=1e-6)
 
 
 def test_logits_are_refused():

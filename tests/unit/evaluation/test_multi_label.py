@@ -10,7 +10,7 @@ from convscope.classifier.classify import at_temperature
 from convscope.classifier.decisions import decided, image_losses, logits_of, sigmoid
 from convscope.errors import RunError, ShapeError
 from convscope.evaluation.calibration import (
-    calibration_errors,
+    calibration_figures,
     expected_calibration_error,
     fit_temperature,
 )
@@ -223,8 +223,11 @@ def test_the_temperature_undoes_overconfidence():
     probs = sigmoid(3 * logits)
     temperature = fit_temperature(probs, labels)
     assert temperature == pytest.approx(3, rel=0.05)
-    errors = calibration_errors(predictions(probs, labels), temperature)
-    assert errors["calibration_error_at_temperature"] < 0.02 < 0.1 < errors["calibration_error"]
+    found = calibration_figures(predictions(probs, labels), temperature)
+    assert found["calibration_error_at_temperature"] < 0.02 < 0.1 < found["calibration_error"]
+    # The binary cross-entropy of the logits from which the labels were drawn.
+    right = np.logaddexp(0, np.where(labels, -logits, logits)).mean()
+    assert found["loss_at_temperature"] == pytest.approx(right, rel=0.01)
 
 
 def test_calibration_looks_at_each_decision():

@@ -2,13 +2,16 @@
 
 import dataclasses
 import importlib
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convscope.classifier.classify import Classifier
 from convscope.classifier.exported import Classifier as Exported
+from convscope.classifier.exported import with_spec
 from convscope.classifier.rejection import energy
 from convscope.classifier.shares import Shares, shares_of
 from convscope.classifier.spec import ClassifierSpec
@@ -169,7 +172,12 @@ def two_convolutions() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def test_the_file_in_int8_holds_its_own_thresholds(tmp_path, monkeypatch):
+@pytest.fixture
+def written_in_int8(tmp_path, monkeypatch):
+    """A function that writes a network in int8, given the temperature of the trained classifier.
+
+    It returns the file's path and the validation images.
+    """
     writing = importlib.import_module("convscope.export.writing")
     monkeypatch.setattr(importlib.import_module("convscope.export.parity"), "_SECONDS", 0.0)
     monkeypatch.setattr(writing, "build_function", lambda *given, **how: None)
@@ -177,18 +185,45 @@ def test_the_file_in_int8_holds_its_own_thresholds(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "to_onnx", lambda function: two_convolutions())
     monkeypatch.setattr(module, "_FASTER", 0.0)
     monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
+    monkeypatch.setattr(importlib.import_module("convscope.export.parity"), "_enlarged", as_png)
     images = np.random.default_rng(1).integers(0, 256, (300, 8, 8, 1), np.uint8)
     train, val = (
         Split(each, np.zeros(len(each), np.int64), np.arange(len(each)).astype(str))
         for each in (images[:100], images[100:])
     )
-    spec = dataclasses.replace(SPEC, height=8, width=8, in_graph=())
-    trained = SimpleNamespace(network=None, spec=spec, familiarity=SimpleNamespace(farthest=1e-3))
-    path, dataset = tmp_path / "small.onnx", Dataset("some", ("a", "b"), train, val)
-    asked = {"accepted": 0.95, "learnt": False}
-    writing.write_int8(trained, onnx(), path, dataset, None, Progress(), **asked)
+    dataset = Dataset("some", ("a", "b"), train, val)
+
+    def write(temperature):
+        spec = dataclasses.replace(SPEC, height=8, width=8, in_graph=(), temperature=temperature)
+        (tmp_path / "trained.onnx").write_bytes(with_spec(two_convolutions(), spec))
+        trained = Exported(tmp_path / "trained.onnx")
+        trained.familiarity = SimpleNamespace(farthest=1e-3)
+        path, asked = tmp_path / "small.onnx", {"accepted": 0.95, "learnt": False}
+        writing.write_int8(trained, onnx(), path, dataset, None, Progress(), **asked)
+        return path, val.images
+
+    return write
+
+
+def as_png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_file_in_int8_holds_its_own_thresholds(written_in_int8):
+    path, images = written_in_int8(temperature=1.0)
     small = Exported(path)
-    probs, rejected = small.predict_and_reject(val.images)
+    probs, rejected = small.predict_and_reject(images)
     assert rejected.mean() == pytest.approx(0.05, abs=0.01)
     assert small.spec.val_shares == shares_of(probs)
-    assert ClassifierSpec.read(tmp_path / "small.onnx.json") == small.spec
+    assert ClassifierSpec.read(path.with_name("small.onnx.json")) == small.spec
+
+
+def test_a_file_in_int8_of_another_network_than_the_trained_one_is_not_kept(
+    written_in_int8, tmp_path
+):
+    # Of the graph that is written here, no temperature is a part.
+    with pytest.raises(FailureError, match="does not give the answers of the trained one"):
+        written_in_int8(temperature=3.0)
+    assert [file.name for file in tmp_path.iterdir()] == ["trained.onnx"]

@@ -531,3 +531,26 @@ def test_below_another_application_the_same_addresses_need_the_key():
     assert asyncio.run(statuses(*OPEN_TO_ALL)) == [200] * len(OPEN_TO_ALL)
     closed = ("/metrics", "/shares", "/v2/models/grey", "/healthz/", "/vision/healthz", "//")
     assert asyncio.run(statuses(*closed)) == [401] * len(closed)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/metrics", "/v2/health/live", "/v2/models/none"]
+)
+def test_a_head_request_is_that_of_get_without_the_body(path, server, caplog):
+    caplog.set_level("INFO")
+    whole, head = server.ask("GET", path), server.ask("HEAD", path)
+    assert head.status_code == whole.status_code != 405
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+    assert whole.content
+    assert not head.content
+    methods = [record.facts["method"] for record in caplog.records if hasattr(record, "facts")]
+    assert methods == ["GET", "HEAD"]
+    refused = server.ask("HEAD", "/predict")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
+def test_a_misspelt_name_in_the_query_is_refused(server):
+    said = server.predict(png(1), params={"topk": 3})
+    assert said.status_code == 422
+    assert said.json() == {"error": "there is no 'topk'; there are: top_k, model, version"}

@@ -138,7 +138,7 @@ def searched(monkeypatch, tmp_path):
         dataset = SimpleNamespace(
             class_names=("a", "b"), image_shape=(side, side, 3), train=Labelled(4 * n_val)
         )
-        dataset.val, dataset.test = range(n_val), None
+        dataset.validation, dataset.test = range(n_val), None
         config = SimpleNamespace(
             data=data, model="efficientnet_lite0", image_size=224, multi_label=False
         )

@@ -388,8 +388,6 @@ def test_fewer_epochs_after_the_fact_begin_the_filter_at_once(data, run):
     run.record(status="training")
 
     class Sudden:
-        of_smaller = None
-
         def fitting(self, done, current, lengths_of):
             lengths.append(lengths_of(current))
             return 6 if done == 4 else current
@@ -471,15 +469,13 @@ def test_the_time_of_epochs_of_smaller_images_is_the_measured_one(data, run, mea
     asked = []
 
     class Asking:
-        of_smaller = measured
-
         def fitting(self, done, current, lengths_of):
             asked.append(lengths_of(4))
             return current
 
     config = settings(epochs=2, **{"progressive.scale": 0.75})
     train, val = Examples.of(data.train), Examples.of(data.val)
-    phase = Phase(of_any_size(), train, val, config, Saved())
+    phase = Phase(of_any_size(), train, val, config, Saved(), of_smaller=measured)
     fit(phase, run, log_row=lambda row: None, progress=Progress(), pace=Asking())
     assert asked == [[time, time, 1, 1], [time, 1, 1, 1]]  # then, of these two epochs one was
 

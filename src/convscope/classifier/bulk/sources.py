@@ -1,5 +1,6 @@
 """What a user names for prediction, as a stream of images: files, folders, lists, archives."""
 
+import contextlib
 import glob
 import os
 import sys
@@ -77,6 +78,9 @@ def _on_stdin() -> Iterator[Path]:
     lines = getattr(sys.stdin, "buffer", None)
     if lines is None:  # closed
         raise DataError(f"'{STDIN}' is a list on standard input, and there is none; pipe one in")
+    # Python closes its own reader at exit, and fails if a thread still waits for a line there.
+    with contextlib.suppress(AttributeError, OSError):
+        lines = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     for line in lines:
         if line.strip():
             yield Path(line.rstrip(b"\r\n").decode(sys.stdin.encoding, "surrogateescape"))

@@ -1,8 +1,8 @@
 """Alignment of two pictures: shift, scale and stretch for the best agreement.
 
 A move has four numbers: the logarithm of the scale of the rows and their shift (a share of the
-    side), and the same for the columns. As rows and columns move independently, moving a picture is
-    two matrix products, and thousands are moved at once.
+side), and the same for the columns. As rows and columns move independently, moving a picture is
+two matrix products, and thousands are moved at once.
 
 References:
     Baker and Matthews, "Lucas-Kanade 20 Years On: A Unifying Framework", IJCV 2004.

@@ -37,8 +37,7 @@ def near_copies_of(dataset: Dataset, progress: Progress) -> dict[str, str]:
             each was compared with its likeliest neighbours only.
     """
     parts = [
-        part if isinstance(part, Split) else part.open(lambda _: None)
-        for part in dataset.parts.values()
+        part if isinstance(part, Split) else part.unjudged() for part in dataset.parts.values()
     ]
     ids = [str(image_id) for part in parts for image_id in part.ids]
     hashes = [key for part in parts for key in part.hashes]

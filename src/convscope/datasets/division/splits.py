@@ -280,9 +280,11 @@ def _fold(
             ("group", "images in all") if pool.grouped else ("image", "with test images and copies")
         )
         more = f" ({n_given:,} {others})" if n_given > fewest else ""
+        # Commands that hold out each fold in turn have an option for their number.
+        option = "split.folds" if settings.fold_as == "val" else "--folds"
         raise DataError(
             f"{counted(fewest, noun)}{where}{more} cannot be in {folds} folds; "
-            "choose fewer (split.folds), or add images"
+            f"choose fewer ({option}), or add images"
         )
     part_of = draw_folds(pool, folds, settings.seed, stratify=settings.stratify)
     return np.flatnonzero(part_of != settings.fold), np.flatnonzero(part_of == settings.fold)

@@ -1,7 +1,7 @@
 """Facts about each image file: the hash of its content, and its header.
 
 A second scan of an unchanged folder need not read the files again: an index in the cache remembers
-    the result.
+the result.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Reading pickles of CIFAR batches without executing anything from them.
 
 A pickle may name any function to be called. Not here: the three numpy names in the official batches
-    are replaced by stand-ins that hold bytes, and any other name is refused.
+are replaced by stand-ins that hold bytes, and any other name is refused.
 """
 
 import io

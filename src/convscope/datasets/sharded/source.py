@@ -56,8 +56,7 @@ def _of_arrays(dataset: Dataset) -> Source:
     splits: dict[str, Split | None] = {
         "train": dataset.train,
         "val": dataset.val,
-        # Only copied: nobody looks at an image, and no model sees one.
-        "test": None if dataset.test is None else dataset.test.open(lambda n_images: None),
+        "test": None if dataset.test is None else dataset.test.unjudged(),
     }
 
     def part_of(split: Split) -> SourcePart:

@@ -52,8 +52,8 @@ class Clock:
         remote: bool,
     ) -> None:
         data = plan.dataset
-        assert data.val is not None
-        self._n_train, self._n_val, self._n_test = len(data.train), len(data.val), n_test
+        self._n_train, self._n_val = len(data.train), len(data.validation)
+        self._n_test = n_test
         self._run = run
         self._config = plan.config
         self._results = results

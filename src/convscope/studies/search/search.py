@@ -8,6 +8,7 @@ from typing import Any
 
 from convscope.api import train as single
 from convscope.errors import ConvscopeError, StorageError, TrainingError
+from convscope.evaluation.multi_label import name_of_score
 from convscope.evaluation.tried import Tried
 from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
@@ -81,11 +82,10 @@ class Search:
         place: Place,
     ) -> None:
         data = plan.dataset
-        assert data.val is not None
         refit: bool | None = request.chosen.get("refit")
         self.run = run
         self.state = state
-        self.refits = len(data.val) < _FEW if refit is None else refit
+        self.refits = len(data.validation) < _FEW if refit is None else refit
         self._began = began
         self._place = place
         self._request = request
@@ -171,12 +171,11 @@ class Search:
 
     def _describe(self) -> None:
         data = self._plan.dataset
-        assert data.val is not None
         labels = n_of_each(data.train.labels, len(data.class_names))
         colour = "grey" if data.image_shape[2] == 1 else "colour"
         minutes = self.state["minutes"]
         self._progress.say(
-            f"{len(data.train) + len(data.val):,} {colour} images to learn from, "
+            f"{len(data.train) + len(data.validation):,} {colour} images to learn from, "
             f"{len(data.class_names)} classes, {labels.min():,} to {labels.max():,} each in "
             "training"
         )
@@ -228,7 +227,7 @@ class Search:
             return
         n_images = len(self._results.losses(row.candidate, (row.fold,)))
         words = self._proposals.known[row.candidate].words
-        measure = "mAP" if self._plan.config.multi_label else "accuracy"
+        measure = name_of_score(multi_label=self._plan.config.multi_label)
         is_first = len(self._results.rows) == 1
         self._progress.say(
             f"  {f'{words}: ' if self._at_once > 1 else ''}{measure} {row.accuracy:.4f}, "

@@ -352,6 +352,16 @@ def test_too_few_for_the_folds_names_the_class_and_counts_what_is_in_the_folder(
         draw(pool_of([0, 1, 0, 1]), folds=4, stratify=False)
 
 
+@pytest.mark.parametrize(
+    ("fold_as", "option"),
+    [("val", "split.folds"), ("val_of_all", "--folds"), ("test", "--folds")],
+)
+def test_too_few_for_the_folds_names_the_option_that_was_given(fold_as, option):
+    pool = pool_of(np.repeat([0, 1], [40, 3]))
+    with pytest.raises(DataError, match=rf"choose fewer \({option}\), or add images$"):
+        draw(pool, has_test=True, folds=5, fold_as=fold_as)
+
+
 def test_just_enough_for_the_folds_are_enough():
     pool = pool_of(np.repeat([0, 1], [20, 5]))
     each = [counts(pool, draw(pool, has_test=True, folds=5, fold=fold)) for fold in range(5)]
