@@ -94,6 +94,7 @@ def searched(monkeypatch, tmp_path):
         executor=None,
         side: int = 224,
         data: str = "folder",
+        loading: float = 0.0,
     ):
         now = [0.0]
         monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
@@ -148,6 +149,7 @@ def searched(monkeypatch, tmp_path):
         if not resumed:
             search.run = Run(tmp_path / f"{minutes:g}")
             search.state = {"format": 1, "test": False, "tried": []}
+        search.state["loading_seconds"] = loading
         run, state = search.run, search.state
         state["minutes"] = minutes
         place = Place(executor)
@@ -381,6 +383,22 @@ def test_the_largest_network_that_fits_is_tried_then_a_smaller_one(
     # Resumed, what stands is not tried again, nor is anything of it forgotten.
     found = searched(losses, minutes=minutes, resumed=True)[1]
     assert len(set(found)) == len(found)
+
+
+def test_images_are_used_at_the_size_that_is_decoded_where_decoding_takes_too_long(searched):
+    searched.feature_seconds = 6.0
+    for number, (loading, tried) in enumerate(
+        [(0.0, "larger"), (40.0, "larger"), (60.0, "larger-2"), (1_000.0, "larger-2")]
+    ):
+        found = searched(CLEAR, minutes=1.5 + number / 1e3, loading=loading)[1]
+        assert found[1] == (tried, 0)
+
+
+def test_the_longest_loading_counts(monkeypatch):
+    now = iter([0.0, 7.0, 7.0, 8.0])
+    monkeypatch.setattr(clock.time, "monotonic", lambda: next(now))
+    load = clock.TimedLoading(lambda config: config)
+    assert (load("a"), load("b"), load.seconds) == ("a", "b", 7.0)
 
 
 def test_at_a_size_of_the_user_each_larger_network_is_tried_once(searched):

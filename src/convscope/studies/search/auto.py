@@ -37,7 +37,7 @@ from convscope.studies.search.candidates import (
     tries_scratch,
     with_settings,
 )
-from convscope.studies.search.clock import relative_cost, seconds_per_image
+from convscope.studies.search.clock import TimedLoading, relative_cost, seconds_per_image
 from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
 from convscope.workplace import HEARTBEAT
@@ -110,13 +110,14 @@ def search(
             "--epochs"
         )
     require_place(out, request.chosen.get("data_path"), Run.require_free)
-    plan = _first_plan(request, load, progress)
+    timed = TimedLoading(load)
+    plan = _first_plan(request, timed, progress)
     began = time.monotonic()
     dataset = plan.dataset
     if test:
         require_any_class(dataset, "test")
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
-    request, plan = _in_time(request, plan, minutes, load, progress)
+    request, plan = _in_time(request, plan, minutes, timed, progress)
     run = Run.create(out, name)
     state = {
         "format": SEARCH.version,
@@ -125,6 +126,7 @@ def search(
         "minutes": minutes,
         "fingerprint": dataset.provenance.get("fingerprint"),
         "weights_sha256": plan.config.weights_sha256,
+        "loading_seconds": round(timed.seconds, 1),
         "test": test,
         "tried": [],
     }
@@ -169,6 +171,7 @@ def resume_search(
         state["test"] = bool(state["test"] if test is None else test)
         rows = [Tried(**row) for row in state["tried"]]
         spent = float(state.get("spent", sum(row.seconds for row in rows)))
+        state["loading_seconds"] = float(state.get("loading_seconds", 0.0))
         # What failed may have been the machine's fault; it is tried again.
         state["tried"] = [asdict(row) for row in rows if row.loss is not None]
     except (KeyError, TypeError, ValueError):

@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from convscope.planning.plan import Plan
 from convscope.progress import Progress
+from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.studies.search.candidates import FIRST, Candidate, folder_of
 from convscope.studies.search.results import Results
+from convscope.types import Dataset
 
 _MOST_EPOCHS = 8
 """Epochs of fine-tuning, of which more gained nothing."""
@@ -24,7 +26,29 @@ _EPOCH_COST, _EPOCH_COST_CONVERTED = 0.7, 1.7
 Keras, and in ONNX Runtime, which trains nothing."""
 
 _START_S = 5.0
-"""Seconds to read images of another size, or to write what is left at the end."""
+"""Seconds to begin with a candidate, or to write what is left at the end."""
+
+
+class TimedLoading:
+    """Function that loads the data of settings, and knows how long that took.
+
+    Args:
+        load: Function that loads them.
+
+    Attributes:
+        seconds: Longest time of its calls: images that were decoded before are read at once.
+    """
+
+    def __init__(self, load: Callable[[RunConfig], Dataset]) -> None:
+        self.seconds = 0.0
+        self._load = load
+
+    def __call__(self, config: RunConfig) -> Dataset:
+        """Return the data of these settings."""
+        began = time.monotonic()
+        dataset = self._load(config)
+        self.seconds = max(self.seconds, time.monotonic() - began)
+        return dataset
 
 
 class Clock:
@@ -36,6 +60,7 @@ class Clock:
         results: What was tried so far.
         ends: Time at which the search ends, as `time.monotonic` counts it.
         n_test: Number of test images to classify at the end.
+        loading_s: Seconds in which the images were read; at another size they are decoded again.
         refits: Whether the winner is trained once more, on validation images too.
         remote: Whether candidates are trained by other processes, whose features may not be here.
     """
@@ -48,12 +73,14 @@ class Clock:
         *,
         ends: float,
         n_test: int,
+        loading_s: float,
         refits: bool,
         remote: bool,
     ) -> None:
         data = plan.dataset
         self._n_train, self._n_val = len(data.train), len(data.validation)
         self._n_test = n_test
+        self._loading_s = loading_s
         self._run = run
         self._config = plan.config
         self._results = results
@@ -89,6 +116,9 @@ class Clock:
         n_images = (views - there) * self._n_train + (not there) * self._n_val
         features = n_images * self._per_image * self.cost(candidate.settings)
         seconds = features + self._beside_features(candidate.settings, views)
+        size = self._config.image_size
+        if not there and candidate.settings.get("image_size", size) != size:
+            seconds += self._loading_s
         return self.fits(seconds, self.finishing(candidate, views))
 
     def cost(self, settings: Mapping[str, Any]) -> float:

@@ -99,6 +99,7 @@ class Search:
             self._results,
             ends=began + 60 * state["minutes"],
             n_test=0 if data.test is None or not state["test"] else len(data.test),
+            loading_s=state["loading_seconds"],
             refits=self.refits,
             remote=place.executor is not None,
         )
