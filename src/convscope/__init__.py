@@ -76,35 +76,35 @@ if TYPE_CHECKING:
     from convscope.progress import Progress
     from convscope.run import Run
     from convscope.serving.server import serve
-    from convscope.studies.compare import compare, compare_runs
-    from convscope.studies.comparison import Comparison
+    from convscope.studies.comparison.comparison import Comparison
+    from convscope.studies.comparison.study import compare, compare_runs
     from convscope.studies.folds import CrossValidation
-    from convscope.studies.ladder import ladder
+    from convscope.studies.ladder.rungs import Ladder
+    from convscope.studies.ladder.study import ladder
     from convscope.studies.learning_curve import learning_curve
     from convscope.studies.on_ray import on_ray
-    from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
     from convscope.studies.train import train
-    from convscope.studies.tune import tune
-    from convscope.studies.tuning import Tuning
+    from convscope.studies.tuning.study import tune
+    from convscope.studies.tuning.tuning import Tuning
     from convscope.studies.tutorial.study import Tutorial, tutorial
     from convscope.studio.server import studio
     from convscope.types import Dataset
 
 _HOMES = {
     "Classifier": "classifier.exported",
-    "Comparison": "studies.comparison",
+    "Comparison": "studies.comparison.comparison",
     "ConvscopeError": "errors",
     "CrossValidation": "studies.folds",
     "Dataset": "types",
-    "Ladder": "studies.rungs",
+    "Ladder": "studies.ladder.rungs",
     "Progress": "progress",
     "Run": "run",
-    "Tuning": "studies.tuning",
+    "Tuning": "studies.tuning.tuning",
     "Tutorial": "studies.tutorial.study",
     "check": "api.data",
-    "compare": "studies.compare",
-    "compare_runs": "studies.compare",
+    "compare": "studies.comparison.study",
+    "compare_runs": "studies.comparison.study",
     "describe": "api.models",
     "doctor": "api.doctor",
     "embed": "api.embed",
@@ -113,7 +113,7 @@ _HOMES = {
     "explain": "api.explain",
     "export": "api.export",
     "gallery": "api.gallery",
-    "ladder": "studies.ladder",
+    "ladder": "studies.ladder.study",
     "learning_curve": "studies.learning_curve",
     "load": "api.data",
     "on_ray": "studies.on_ray",
@@ -125,7 +125,7 @@ _HOMES = {
     "studio": "studio.server",
     "suspects": "studies.suspects",
     "train": "studies.train",
-    "tune": "studies.tune",
+    "tune": "studies.tuning.study",
     "tutorial": "studies.tutorial.study",
     "write_shards": "api.data",
 }

@@ -17,8 +17,8 @@ from convscope.planning.settle import Request, settle_names
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
-from convscope.studies.arms import names_of, plan_arms
-from convscope.studies.comparison import Comparison
+from convscope.studies.comparison.arms import names_of, plan_arms
+from convscope.studies.comparison.comparison import Comparison
 from convscope.studies.executor import LocalExecutor
 
 # With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
@@ -44,8 +44,9 @@ class Listening(Progress):
 # In one process: a process for each run would take longer than the training.
 HERE = LocalExecutor(own_process=False)
 THERE = """
-from convscope.studies import compare, executor
-compare.LocalExecutor = lambda: executor.LocalExecutor(own_process=False)
+from convscope.studies import executor
+from convscope.studies.comparison import study
+study.LocalExecutor = lambda: executor.LocalExecutor(own_process=False)
 """
 
 

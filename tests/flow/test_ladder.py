@@ -21,8 +21,8 @@ from convscope.recipe import Recipe, resolve
 from convscope.recipes import RECIPES
 from convscope.registry import Entry
 from convscope.run import Run
-from convscope.studies.ladder_plan import RungPlan, plan_ladder
-from convscope.studies.rungs import Ladder
+from convscope.studies.ladder.plan import RungPlan, plan_ladder
+from convscope.studies.ladder.rungs import Ladder
 from convscope.training import heads
 
 # Only the last rung trains its head apart, and with this rate its loss is not finite.

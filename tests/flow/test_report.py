@@ -31,10 +31,10 @@ from convscope.report.page import (
     write_page,
 )
 from convscope.run import Run
-from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
-from convscope.studies.comparison_page import comparison_page
-from convscope.studies.ladder_page import ladder_page
-from convscope.studies.rungs import Ladder, Rung
+from convscope.studies.comparison.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.studies.comparison.page import comparison_page
+from convscope.studies.ladder.page import ladder_page
+from convscope.studies.ladder.rungs import Ladder, Rung
 from convscope.wording import sureness
 
 

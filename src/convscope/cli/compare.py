@@ -28,7 +28,7 @@ from convscope.cli._stopping import repeatable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from convscope.studies.comparison import Comparison
+    from convscope.studies.comparison.comparison import Comparison
 
 
 _SEEDS = "5"

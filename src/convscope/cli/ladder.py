@@ -25,7 +25,7 @@ from convscope.wording import command_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from convscope.studies.rungs import Ladder, Rung
+    from convscope.studies.ladder.rungs import Ladder, Rung
 
 
 def ladder(

@@ -111,7 +111,7 @@ def tune(
     from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
     from convscope.run import Run
-    from convscope.studies.tuning import score_of_trial, spelt
+    from convscope.studies.tuning.tuning import score_of_trial, spelt
 
     named = one_data(data_word, data)
     with repeatable():

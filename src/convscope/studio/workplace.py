@@ -94,7 +94,7 @@ class Workplace:
         Raises:
             RunError: If there is none below the folder of runs, or its file is damaged.
         """
-        from convscope.studies.comparison import Comparison
+        from convscope.studies.comparison.comparison import Comparison
 
         if _is_name(name):
             page = Comparison.read(self.root / name).page

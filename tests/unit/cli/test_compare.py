@@ -4,7 +4,7 @@ import pytest
 
 from convscope.planning.settle import settle_names
 from convscope.progress import Progress
-from convscope.studies.arms import folder_name, plan_arms
+from convscope.studies.comparison.arms import folder_name, plan_arms
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from convscope.cli._json import print_json
 from convscope.cli._main import app
 from convscope.evaluation.telling import Seen
 from convscope.run import Run
-from convscope.studies.rungs import Ladder, Rung
+from convscope.studies.ladder.rungs import Ladder, Rung
 from convscope.studies.suspects import Suspicions
 
 

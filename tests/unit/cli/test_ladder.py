@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import convscope
-from convscope.studies.rungs import Ladder, Rung
+from convscope.studies.ladder.rungs import Ladder, Rung
 
 RUNGS = (
     *(

@@ -16,7 +16,7 @@ from convscope.evaluation.predictions import read_predictions, save_predictions
 from convscope.planning.plan import run_config
 from convscope.recipe import Recipe, RunConfig, dump_config, resolve
 from convscope.run import Run
-from convscope.studies.arms import names_of
+from convscope.studies.comparison.arms import names_of
 from convscope.types import Predictions
 
 N_IMAGES = 2000

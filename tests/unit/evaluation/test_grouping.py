@@ -17,7 +17,7 @@ from convscope.evaluation.metrics import compute_metrics, interval_of, wilson
 from convscope.evaluation.multi_label import map_interval, resampled_map, unseen_loss
 from convscope.evaluation.predictions import read_predictions, save_predictions
 from convscope.evaluation.statistics import difference
-from convscope.studies.comparison import pairs_of
+from convscope.studies.comparison.comparison import pairs_of
 from convscope.types import Predictions
 
 N = 400

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.statistics import runs_by_seed
-from convscope.studies.comparison import pairs_of
+from convscope.studies.comparison.comparison import pairs_of
 
 N_CLASSES = 5
 

@@ -10,11 +10,11 @@ from convscope.errors import DataError, ImageError
 from convscope.images.decode import decode_image
 from convscope.images.find import RESULTS, Skipped, find_images, walk_images
 from convscope.run import Run
-from convscope.studies.comparison import Comparison
+from convscope.studies.comparison.comparison import Comparison
 from convscope.studies.folds import CrossValidation
-from convscope.studies.rungs import Ladder
+from convscope.studies.ladder.rungs import Ladder
 from convscope.studies.suspects import Suspicions
-from convscope.studies.tuning import Tuning
+from convscope.studies.tuning.tuning import Tuning
 from convscope.studies.tutorial.study import _Study as Study
 
 

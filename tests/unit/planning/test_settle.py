@@ -25,7 +25,7 @@ from convscope.progress import Progress
 from convscope.recipe import Recipe, RunConfig, dump_config, resolve, resolve_resumed
 from convscope.recipes import RECIPES
 from convscope.registry import Entry
-from convscope.studies.arms import plan_arms
+from convscope.studies.comparison.arms import plan_arms
 
 
 def test_what_the_data_of_a_file_decided_is_no_wish_for_other_data():

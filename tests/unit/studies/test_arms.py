@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convscope.errors import ConfigError
-from convscope.studies.arms import plan_arms, seeds_of
+from convscope.studies.comparison.arms import plan_arms, seeds_of
 
 
 @pytest.mark.parametrize(

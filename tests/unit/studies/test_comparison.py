@@ -15,10 +15,10 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.report.page import Page, Points, Section, Table, Text, write_page
 from convscope.run import Run
 from convscope.storage import write_text
-from convscope.studies.compare import compare_configs, compare_runs, usual_place
-from convscope.studies.comparison import COMPARISON, Arm, Comparison, Trial, pairs_of
-from convscope.studies.comparison_page import comparison_page
-from convscope.studies.verdicts import chosen, conclude
+from convscope.studies.comparison.comparison import COMPARISON, Arm, Comparison, Trial, pairs_of
+from convscope.studies.comparison.page import comparison_page
+from convscope.studies.comparison.study import compare_configs, compare_runs, usual_place
+from convscope.studies.comparison.verdicts import chosen, conclude
 
 N_IMAGES = 2000
 

@@ -12,8 +12,8 @@ from itertools import combinations_with_replacement, product
 import numpy as np
 import pytest
 
-from convscope.studies.comparison import Arm, Pair, Trial, pairs_of
-from convscope.studies.verdicts import conclude
+from convscope.studies.comparison.comparison import Arm, Pair, Trial, pairs_of
+from convscope.studies.comparison.verdicts import conclude
 from convscope.types import BoolArray
 
 N_STUDIES = 2000

@@ -12,10 +12,10 @@ from PIL import Image
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies import ladder as module
 from convscope.studies.executor import Outcome
-from convscope.studies.ladder import ladder
-from convscope.studies.rungs import LADDER, Ladder
+from convscope.studies.ladder import study as module
+from convscope.studies.ladder.rungs import LADDER, Ladder
+from convscope.studies.ladder.study import ladder
 
 
 @pytest.fixture

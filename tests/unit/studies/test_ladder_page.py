@@ -12,8 +12,8 @@ from convscope.errors import RunError, StorageError
 from convscope.evaluation.grouping import n_effective
 from convscope.report.figures import FAINT, TRAIN_COLOUR, VAL_COLOUR
 from convscope.run import Run
-from convscope.studies.ladder_page import draw_ladder, duration
-from convscope.studies.rungs import COLUMNS, Ladder, Rung, chance, conclude, write_table
+from convscope.studies.ladder.page import draw_ladder, duration
+from convscope.studies.ladder.rungs import COLUMNS, Ladder, Rung, chance, conclude, write_table
 
 CAUSES = (
     *("the start", "own scaling", "64 px instead of 32", "160 px instead of 32"),

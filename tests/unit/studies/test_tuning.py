@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from convscope.studies.comparison import Arm, Comparison, Trial
-from convscope.studies.tuning import BEST, TunedTrial, Tuning
+from convscope.studies.comparison.comparison import Arm, Comparison, Trial
+from convscope.studies.tuning.tuning import BEST, TunedTrial, Tuning
 
 
 def tuning(*scores: float, again: float | None = None) -> Tuning:

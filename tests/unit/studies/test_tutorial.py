@@ -16,8 +16,8 @@ from convscope.models.geometry import LayerGeometry
 from convscope.models.sheet import ModelSheet
 from convscope.progress import Progress
 from convscope.report.page import write_page
-from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
-from convscope.studies.rungs import Ladder, Rung
+from convscope.studies.comparison.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.studies.ladder.rungs import Ladder, Rung
 from convscope.studies.tutorial import words
 from convscope.studies.tutorial.arithmetic import convolve, output_size, windows
 from convscope.studies.tutorial.backbones import Backbones
@@ -354,7 +354,7 @@ def test_backbones_without_weights_are_left_out_or_replaced(
         return whole.ladders["vgg16"]
 
     monkeypatch.setattr("convscope.models.weights.find_weights", find_weights)
-    monkeypatch.setattr("convscope.studies.ladder.ladder", climb)
+    monkeypatch.setattr("convscope.studies.ladder.study.ladder", climb)
     monkeypatch.setattr("convscope.api.models.describe", lambda name, **options: sheet())
     place = {"data": "cifar10", "data_path": None}
     backbones = Backbones(tmp_path, QUICK, place, 10, None, None, Progress())

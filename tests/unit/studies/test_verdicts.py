@@ -3,8 +3,8 @@
 import pytest
 
 from convscope.evaluation.statistics import Difference, Variation
-from convscope.studies.comparison import Arm, Pair, Trial
-from convscope.studies.verdicts import conclude, rank
+from convscope.studies.comparison.comparison import Arm, Pair, Trial
+from convscope.studies.comparison.verdicts import conclude, rank
 
 OF_THREE_ARMS = 1 - 0.05 / 3
 

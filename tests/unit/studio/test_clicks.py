@@ -539,7 +539,7 @@ def test_a_training_that_a_restart_took_out_of_the_queue_is_started_by_a_button(
 
 
 def test_each_comparison_is_beside_the_runs_in_a_folder_of_its_own(place, visit):
-    from convscope.studies.comparison import COMPARISON
+    from convscope.studies.comparison.comparison import COMPARISON
     from convscope.studio import runs
 
     shutil.copytree(OLD_RUN, place.root / "new")

@@ -146,7 +146,7 @@ def test_files_of_a_run_are_shown_in_a_sandbox_and_no_others(browser):
 
 @needs_nicegui
 def test_the_page_of_a_comparison_is_shown_in_a_sandbox(browser):
-    from convscope.studies.comparison import COMPARISON
+    from convscope.studies.comparison.comparison import COMPARISON
 
     path = browser.folder / "runs" / "compared"
     state = {"part": "val", "arms": [], "pairs": [], "val_looks": [], "data": "d", "n_images": 1}

@@ -15,8 +15,8 @@ from convscope.errors import (
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress
 from convscope.recipe import RANDOM_WEIGHTS
-from convscope.studies.arms import FIRST_SEED
-from convscope.studies.rungs import LADDER, Ladder
+from convscope.studies.comparison.arms import FIRST_SEED
+from convscope.studies.ladder.rungs import LADDER, Ladder
 from convscope.studies.tutorial.facts import BACKBONE_NAMES
 from convscope.studies.tutorial.plan import AT_HAND, BackbonePlan, Plan
 
@@ -94,7 +94,7 @@ class Backbones:
         self.sizes[name] = (sheet.n_params, sheet.n_trainable)
 
     def _ladder(self, name: str, planned: BackbonePlan) -> bool:
-        from convscope.studies.ladder import ladder
+        from convscope.studies.ladder.study import ladder
 
         folder = self._path / "ladders" / name
         if LADDER.state_file(folder).exists() and Ladder.read(folder).is_finished:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convscope.models.sheet import ModelSheet
-from convscope.studies.comparison import Comparison
-from convscope.studies.rungs import Ladder
+from convscope.studies.comparison.comparison import Comparison
+from convscope.studies.ladder.rungs import Ladder
 from convscope.studies.tutorial import published
 from convscope.studies.tutorial.plan import EPOCHS, SEVERAL, STYLES, Plan
 from convscope.studies.tutorial.words import Words

@@ -1,7 +1,7 @@
 """The page of the tutorial: its sections in order, under a headline."""
 
 from convscope.report.page import Page, Section
-from convscope.studies.rungs import chance
+from convscope.studies.ladder.rungs import chance
 from convscope.studies.tutorial import published
 from convscope.studies.tutorial.facts import BACKBONE_NAMES, Facts, percent
 from convscope.studies.tutorial.sections import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convscope.studies.rungs import BETTER_HEAD
+from convscope.studies.ladder.rungs import BETTER_HEAD
 
 STYLES = ("cnn-sequential", "cnn-functional", "cnn-subclassing")
 """The tutorial's network in its order of styles."""

@@ -22,10 +22,10 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
-from convscope.studies.arms import FIRST_SEED
-from convscope.studies.comparison import Comparison
+from convscope.studies.comparison.arms import FIRST_SEED
+from convscope.studies.comparison.comparison import Comparison
 from convscope.studies.folder import StudyKind, as_read_back
-from convscope.studies.rungs import Ladder
+from convscope.studies.ladder.rungs import Ladder
 from convscope.studies.tutorial.backbones import Backbones
 from convscope.studies.tutorial.facts import BACKBONE_NAMES, DataFacts, Facts, Step, StyleRun
 from convscope.studies.tutorial.plan import (

@@ -12,8 +12,8 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.studies.arms import FIRST_SEED, seeds_of
-from convscope.studies.comparison import COMPARISON, Comparison
+from convscope.studies.comparison.arms import FIRST_SEED, seeds_of
+from convscope.studies.comparison.comparison import COMPARISON, Comparison
 from convscope.studies.executor import Job, execute, execute_here
 from convscope.studies.folder import look_of
 from convscope.studies.tutorial.plan import SEVERAL, STYLES, Plan
@@ -86,7 +86,7 @@ class Styles:
     def compare(self) -> bool:
         """Compare the styles on the test images, once all of them are trained."""
         from convscope.api.evaluate import evaluate
-        from convscope.studies.compare import compare_runs
+        from convscope.studies.comparison.study import compare_runs
 
         folder = self._path / "comparison"
         place: dict[str, Any] = {

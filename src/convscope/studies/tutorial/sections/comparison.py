@@ -16,12 +16,12 @@ from convscope.report.page import (
     Table,
     Text,
 )
-from convscope.studies.comparison import Pair
+from convscope.studies.comparison.comparison import Pair
+from convscope.studies.comparison.verdicts import decimals_of
 from convscope.studies.tutorial import published
 from convscope.studies.tutorial.code import comparing, comparing_ours
 from convscope.studies.tutorial.facts import STYLE_NAMES, Facts, percent
 from convscope.studies.tutorial.plan import SEVERAL, STYLES
-from convscope.studies.verdicts import decimals_of
 
 
 def section(facts: Facts) -> Section:

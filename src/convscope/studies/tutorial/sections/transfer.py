@@ -16,7 +16,7 @@ from convscope.report.page import (
     Table,
     Text,
 )
-from convscope.studies.rungs import Ladder, Rung, accuracy_of, steps_to
+from convscope.studies.ladder.rungs import Ladder, Rung, accuracy_of, steps_to
 from convscope.studies.tutorial import published
 from convscope.studies.tutorial.code import transfer, transfer_ours
 from convscope.studies.tutorial.facts import BACKBONE_NAMES, Facts, percent

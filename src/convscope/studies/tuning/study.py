@@ -26,11 +26,11 @@ from convscope.remote import folder_or_none
 from convscope.remote import settle as send
 from convscope.run import ROOT, Run
 from convscope.storage import write_rows, write_text
-from convscope.studies.arms import FIRST_SEED, NOT_TO_SET
-from convscope.studies.compare import compare_configs
+from convscope.studies.comparison.arms import FIRST_SEED, NOT_TO_SET
+from convscope.studies.comparison.study import compare_configs
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back
-from convscope.studies.tuning import BEST, DEFAULT, TUNING, TunedTrial, Tuning, spelt
+from convscope.studies.tuning.tuning import BEST, DEFAULT, TUNING, TunedTrial, Tuning, spelt
 from convscope.training.results import n_rows, read_results
 from convscope.wording import first_line, masked_database
 
@@ -420,7 +420,7 @@ class _Search:
 def _write(found: Tuning, begun: dict[str, Any]) -> None:
     """Write the state, with what it began with, the table and the page."""
     from convscope.report.page import write_page
-    from convscope.studies.tuning_page import tuning_page
+    from convscope.studies.tuning.page import tuning_page
 
     best = found.best
     state = {

@@ -15,7 +15,7 @@ from convscope.report.figures import (
     save_figure,
 )
 from convscope.report.page import Page, Points, Section, Table, svg_picture
-from convscope.studies.rungs import Ladder, Rung, accuracy_of, conclude, gain_by_chance
+from convscope.studies.ladder.rungs import Ladder, Rung, accuracy_of, conclude, gain_by_chance
 from convscope.wording import duration
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.report.figures import FAINT, INK, PALETTE, label_in_percent, new_figure, plain_axes
 from convscope.report.page import Block, Page, Picture, Points, Section, Table, Text, svg_picture
-from convscope.studies.comparison import Arm, Comparison, Pair
-from convscope.studies.verdicts import lead_of, rank
+from convscope.studies.comparison.comparison import Arm, Comparison, Pair
+from convscope.studies.comparison.verdicts import lead_of, rank
 from convscope.types import PART_NAMES
 from convscope.wording import duration
 

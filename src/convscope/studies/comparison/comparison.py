@@ -17,8 +17,7 @@ from convscope.evaluation.statistics import (
     runs_by_seed,
     spread_over_seeds,
 )
-from convscope.studies.folder import StudyKind
-from convscope.studies.verdicts import (
+from convscope.studies.comparison.verdicts import (
     Look,
     caution,
     chosen,
@@ -26,6 +25,7 @@ from convscope.studies.verdicts import (
     outlook,
     verdict,
 )
+from convscope.studies.folder import StudyKind
 from convscope.types import PART_NAMES, BoolArray
 
 COMPARISON = StudyKind("comparison", "comparison.json")

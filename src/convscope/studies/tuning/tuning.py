@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convscope.studies.comparison import Comparison
+from convscope.studies.comparison.comparison import Comparison
 from convscope.studies.folder import StudyKind
 
 TUNING = StudyKind("search over settings", "tuning.json")

@@ -9,7 +9,7 @@ from convscope.evaluation.statistics import Difference
 from convscope.types import PART_NAMES
 
 if TYPE_CHECKING:
-    from convscope.studies.comparison import Arm, Pair
+    from convscope.studies.comparison.comparison import Arm, Pair
 
 SIZES = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Differences for which the needed number of seeds is reported."""

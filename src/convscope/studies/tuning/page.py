@@ -14,7 +14,7 @@ from convscope.report.figures import (
     plain_axes,
 )
 from convscope.report.page import Command, Page, Picture, Points, Section, Table, svg_picture
-from convscope.studies.tuning import Tuning, score_of_trial, spelt
+from convscope.studies.tuning.tuning import Tuning, score_of_trial, spelt
 from convscope.wording import command_line
 
 if TYPE_CHECKING:

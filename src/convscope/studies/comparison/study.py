@@ -29,8 +29,8 @@ from convscope.recipe import Recipe, RunConfig, differences_in_kind, dump_config
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
-from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
-from convscope.studies.comparison import (
+from convscope.studies.comparison.arms import file_name, folder_name, names_of, plan_arms, seeds_of
+from convscope.studies.comparison.comparison import (
     COMPARISON,
     Arm,
     Comparison,
@@ -39,10 +39,10 @@ from convscope.studies.comparison import (
     looks_with,
     pairs_of,
 )
+from convscope.studies.comparison.latency import latencies_ms
+from convscope.studies.comparison.verdicts import Look
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back, look_of
-from convscope.studies.latency import latencies_ms
-from convscope.studies.verdicts import Look
 from convscope.types import PART_NAMES, BoolArray, Dataset
 
 
@@ -385,7 +385,7 @@ class _Study:
         """Write the state, from which a stopped comparison resumes, and the page."""
         from convscope.report.markdown import write_markdown
         from convscope.report.page import write_page
-        from convscope.studies.comparison_page import comparison_page
+        from convscope.studies.comparison.page import comparison_page
         from convscope.training.results import read_results
 
         it = self.comparison

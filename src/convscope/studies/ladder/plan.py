@@ -10,7 +10,7 @@ from convscope.models.backbones import Backbone
 from convscope.models.preprocessing import RANGES
 from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
-from convscope.studies.rungs import BETTER_HEAD, Rung
+from convscope.studies.ladder.rungs import BETTER_HEAD, Rung
 
 _TUTORIAL_SIZE = 32
 

@@ -23,11 +23,11 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, Recipe, differences_in_kind, resolve
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
-from convscope.studies.arms import NOT_TO_SET
+from convscope.studies.comparison.arms import NOT_TO_SET
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back, look_of
-from convscope.studies.ladder_plan import plan_ladder
-from convscope.studies.rungs import LADDER, Ladder, Rung, write_table
+from convscope.studies.ladder.plan import plan_ladder
+from convscope.studies.ladder.rungs import LADDER, Ladder, Rung, write_table
 from convscope.types import Dataset
 from convscope.wording import command_line
 
@@ -335,7 +335,7 @@ def _evaluate_on_test(
 def _write(climb: Ladder, asked: dict[str, Any]) -> None:
     from convscope.report.markdown import write_markdown
     from convscope.report.page import write_page
-    from convscope.studies.ladder_page import draw_ladder, ladder_page
+    from convscope.studies.ladder.page import draw_ladder, ladder_page
 
     # First the file that a stopped ladder resumes from; the others follow from it.
     _write_state(climb, asked)
