@@ -11,6 +11,9 @@ from PIL import Image
 
 import convscope
 from convscope.explain.forward import activations
+from convscope.explorer.document import write_explorer
+from convscope.explorer.payload import Subject, build_payload
+from convscope.images.fit import FITS, resize
 from convscope.progress import Progress
 from convscope.wording import sureness
 
@@ -193,6 +196,26 @@ def tap(page, element, row: float, column: float, of: int) -> None:
     box = element.bounding_box()
     x = box["x"] + (column + 0.5) / of * box["width"]
     page.touchscreen.tap(x, box["y"] + (row + 0.5) / of * box["height"])
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_ones_own_photo_is_fitted_as_the_network_s_own_images_were(fit, open_page, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    shown = np.zeros((8, 8, 3), np.uint8)
+    subject = Subject("a run", "mine", "an image.png", ("a", "b"), fit=fit)
+    write_explorer(build_payload(model, shown, subject), tmp_path / "explorer.html")
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (21, 32, 3), np.uint8))
+    photo.save(tmp_path / "photo.png")
+    with open_page() as (page, complaints, _):
+        page.goto((tmp_path / "explorer.html").as_uri())
+        page.wait_for_selector("html[data-ready]")
+        page.set_input_files("input[type=file]", tmp_path / "photo.png")
+        page.get_by_text("photo.png, resized by this page").wait_for()
+        found = np.reshape(page.evaluate(PIXELS), (8, 8, 3))
+    # Pillow rounds to whole numbers twice.
+    assert np.abs(found - np.asarray(resize(photo, (8, 8), fit), int)).max() <= 1
+    assert complaints == []
 
 
 @pytest.mark.slow

@@ -189,6 +189,7 @@ def _subject(
         answer=_of_predict(said, spec),
         thresholds=_of_network(spec),
         stages=BACKBONES.get(model).stages if is_backbone(model) else {},
+        fit=spec.fit,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.explorer.packing import pack_bytes, pack_floats
 from convscope.explorer.trace import Step, trace
+from convscope.images.fit import Fit
 from convscope.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Subject:
         thresholds: Least probability, by the network itself, of each class that is part of an
             answer, where an image may have any number of classes; None where it has exactly one.
         stages: Name of each stage of a backbone, and of the layer that ends it; empty for others.
+        fit: Method of fitting images of another aspect ratio.
     """
 
     run: str
@@ -63,6 +65,7 @@ class Subject:
     answer: str = ""
     thresholds: Sequence[float] | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
+    fit: Fit = "squash"
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def build_payload(network: "keras.Model", image: UInt8Array, subject: Subject) -
             "classes": list(subject.class_names),
             "answer": subject.answer,
             "thresholds": None if subject.thresholds is None else list(subject.thresholds),
+            "fit": subject.fit,
             "probs": [float(p) for p in probs],
             "computed": computed,
         }

@@ -6,7 +6,7 @@ import { forward } from "../../../src/convscope/explorer/page/forward.mjs";
 import { activationOf, softmax } from "../../../src/convscope/explorer/page/activations.mjs";
 import { termsOf } from "../../../src/convscope/explorer/page/terms.mjs";
 import { fieldAfter, fieldAt, outputSize, padding, pixelField, sizeFormula, windowOf } from "../../../src/convscope/explorer/page/windows.mjs";
-import { resized } from "../../../src/convscope/explorer/page/resize.mjs";
+import { fitted, resized } from "../../../src/convscope/explorer/page/resize.mjs";
 
 function result(run) {
   let state = run.next();
@@ -139,4 +139,18 @@ test("resizing averages what shrinks and keeps what stays", () => {
   // A triangle of two output pixels around each centre, cut off at the ends.
   close(resized(new Maps(1, 4, 1, Float32Array.from([7, 0, 0, 0])), 1, 2).data, [3, 0]);
   close(resized(new Maps(1, 4, 1, Float32Array.from([0, 7, 0, 0])), 1, 2).data, [3, 1]);
+});
+
+test("an image of another aspect ratio is squashed, cropped or padded as the network's own were", () => {
+  const x = new Maps(2, 4, 1, Float32Array.from([0, 10, 20, 30, 40, 50, 60, 70]));
+  close(fitted(x, 2, 2, "squash").data, resized(x, 2, 2).data);
+  close(fitted(x, 2, 2, "crop").data, [10, 20, 50, 60]);
+  close(fitted(x, 4, 4, "pad").data, [127, 127, 127, 127, ...x.data, 127, 127, 127, 127]);
+  // What Pillow makes of it with BILINEAR and box=(0.5, 0, 2.5, 2): (0 / 2 + 6 + 60 / 2) / 2.
+  const three = new Maps(2, 3, 1, Float32Array.from([0, 6, 60, 0, 6, 60]));
+  close(fitted(three, 1, 1, "crop").data, [18]);
+  const upright = new Maps(3, 1, 2, Float32Array.from([1, 2, 3, 4, 5, 6]));
+  close(fitted(upright, 3, 3, "pad").data, [127, 127, 1, 2, 127, 127, 127, 127, 3, 4, 127, 127, 127, 127, 5, 6, 127, 127]);
+  // Never thinner than a pixel.
+  close(fitted(new Maps(1, 9, 1, new Float32Array(9)), 2, 2, "pad").data, [0, 0, 127, 127]);
 });

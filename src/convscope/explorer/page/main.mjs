@@ -90,7 +90,7 @@ async function show(image, words) {
 async function choose(file) {
   if (!file || !network.computed) return;
   try {
-    await show(await photoPixels(file, network.first), file.name);
+    await show(await photoPixels(file, network.first, payload.fit), file.name);
     about.textContent = `${file.name}, resized by this page`;
   } catch {
     announce(`${file.name} cannot be read as an image`);
