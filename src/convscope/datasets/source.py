@@ -327,8 +327,8 @@ def _name_data(data: str | Path) -> tuple[str, Path | str | None]:
 
 
 def _resolved(path: Path) -> Path:
-    """Return a path without links; a table that is one keeps its own folder and name."""
+    """Return a path without links; a table or archive that is one keeps its own folder and name."""
     # Where pathlib raises for links that lead round in a circle, os.path does not.
-    if is_table(path) and kind_of(path) != "folder":
+    if (is_table(path) or is_archive(path)) and kind_of(path) != "folder":
         return Path(os.path.realpath(path.parent)) / path.name
     return Path(os.path.realpath(path))

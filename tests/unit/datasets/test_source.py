@@ -1,6 +1,7 @@
 """What --data and --labels stand for."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,17 @@ def test_a_table_that_is_a_link_keeps_its_own_place(photos: Path, tmp_path: Path
     blob.write_text("file,label\na,x\nb,y\n")
     (photos / "metadata.csv").symlink_to(blob)
     assert data_settings(photos, photos / "metadata.csv")["labels"] == "metadata.csv"
+
+
+def test_an_archive_that_is_a_link_is_known_by_its_own_name(photos: Path, tmp_path: Path) -> None:
+    blob, link = tmp_path / "blob", tmp_path / "link.zip"
+    with zipfile.ZipFile(blob, "w") as packed:
+        for name in ("x/1.png", "y/2.png", "labels.csv"):
+            packed.writestr(name, b"")
+    link.symlink_to(blob)
+    assert data_settings(link) == {"data": "folder", "data_path": str(link)}
+    settings = data_settings(link, link / "labels.csv")
+    assert (settings["data_path"], settings["labels"]) == (str(link), "labels.csv")
 
 
 def test_a_name_that_looks_like_columns_is_taken_literally(photos: Path) -> None:

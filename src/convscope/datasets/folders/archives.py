@@ -90,7 +90,7 @@ class _Holder:
 def _unpack(path: Path, holder: _Holder, progress: Progress) -> Path:
     """Return the folder with the contents of an archive, unpacked now or before."""
     folder = cache_dir() / FOLDER
-    key = hashlib.sha256(f"2 {_digest(path, folder)} {path.name}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"3 {_digest(path, folder)} {path.name}".encode()).hexdigest()[:32]
     final = folder / key
     name = _stem(path)
     waiting = f"Waiting for another process that is unpacking {path.name}"

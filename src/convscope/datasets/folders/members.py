@@ -4,6 +4,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import re
 import stat
 import tarfile
 import zipfile
@@ -20,6 +21,10 @@ _HEADER_BYTES = 2**26
 
 _SAYS_UTF_8 = 0x800
 """Flag of a member of a zip file whose name is UTF-8; without it, it is read as code page 437."""
+
+_HANGUL = re.compile(rb"(?:[\x00-\x7f]|[\xb0-\xc8][\xa1-\xfe])+")
+"""Names of ASCII and syllables of KS X 1001, whose first bytes are lines of boxes in code page 437,
+of which no name is made."""
 
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
@@ -77,10 +82,18 @@ def _of_zip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member; the Finder of a Mac writes UTF-8 and does not say so."""
-    if not info.flag_bits & _SAYS_UTF_8:
-        with contextlib.suppress(UnicodeError):
-            return info.filename.encode("cp437").decode()
+    """Return the name of a member.
+
+    The Finder of a Mac writes UTF-8 and does not say so, nor does a Korean Windows of its Hangul.
+    """
+    if info.flag_bits & _SAYS_UTF_8:
+        return info.filename
+    with contextlib.suppress(UnicodeEncodeError):
+        raw = info.filename.encode("cp437")
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode()
+        if _HANGUL.fullmatch(raw):
+            return raw.decode("cp949")
     return info.filename
 
 

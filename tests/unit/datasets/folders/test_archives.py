@@ -208,8 +208,15 @@ def test_links_devices_and_encrypted_files_are_refused_by_name(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("stored", "expected"),
-    # As the Finder of a Mac and as programs of Windows write them, both without the flag.
-    [("cafe\u0301".encode(), "cafe\u0301"), ("café".encode("cp437"), "café"), (b"tea", "tea")],
+    # As the Finder of a Mac and as programs of Windows write them, without the flag.
+    [
+        ("cafe\u0301".encode(), "cafe\u0301"),
+        ("café".encode("cp437"), "café"),
+        (b"tea", "tea"),
+        ("강아지 2".encode("cp949"), "강아지 2"),
+        ("강아지".encode(), "강아지"),
+        ("Käse, año".encode("cp437"), "Käse, año"),
+    ],
 )
 def test_names_in_a_zip_are_read_as_they_were_written(
     tmp_path: Path, stored: bytes, expected: str
