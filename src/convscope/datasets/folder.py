@@ -28,6 +28,12 @@ DEFAULT_SIZE = 64
 KEPT_SIZE = 96
 """Largest side in pixels up to which images of equal size are kept as they are."""
 
+_DARK = 32
+"""Pixel value that images exceed unless they were not scaled to 8 or 16 bits."""
+
+_N_LOOKED_AT = 64
+"""Number of images by which that is judged."""
+
 
 @DATASETS.register("folder", recipe="logistic", place="PATH", files=True)
 def load_folder(request: DataRequest) -> Dataset:
@@ -169,7 +175,7 @@ def _load(root: Path, archive: Path | None, request: DataRequest) -> Dataset:
         val=splits.get("val"),
         test=SealedSplit(test) if test is not None else None,
         provenance=seen.provenance(pack.kept),
-        notes=(*seen.notes, *left_out(layout, pack.faults), *pack.notes),
+        notes=(*seen.notes, *left_out(layout, pack.faults), *_dark_note(pack), *pack.notes),
         white=seen.white,
     )
 
@@ -285,6 +291,17 @@ def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
         return []
     count = counted(len(peaks), "floating-point or 32-bit image")
     return [f"white is assumed to be {white} in {count}, which do not state it"]
+
+
+def _dark_note(pack: Pack) -> list[str]:
+    looked_at = pack.images[:: max(1, len(pack.images) // _N_LOOKED_AT)]
+    most = int(looked_at.max())
+    if most > _DARK:
+        return []
+    return [
+        f"the images are almost black (values up to {most} of 255), as 12-bit values in 16-bit "
+        "files are; multiply such values so that white is 65535"
+    ]
 
 
 def _fingerprint(

@@ -328,3 +328,16 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path: Path) -> None:
     note = note_of(dataset, "left out 1 image")
     assert r"a/bad\udcff.png has a name that is not UTF-8" in note
     note.encode()
+
+
+@pytest.mark.parametrize(("most", "told"), [(4095, True), (65535, False)])
+def test_images_that_are_almost_black_are_told(tmp_path, most, told):
+    values = np.linspace(0, most, 64, dtype=np.uint16).reshape(8, 8)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.fromarray(np.roll(values, number)).save(tmp_path / name / f"{number}.png")
+    notes = [each for each in load(tmp_path).notes if "almost black" in each]
+    assert [each.partition(", as")[0] for each in notes] == (
+        ["the images are almost black (values up to 16 of 255)"] * told
+    )

@@ -220,7 +220,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "deep",
         lambda header: header.white not in (255, None),
         "images of more than 8 bits for each channel, scaled to 8 by what their format can hold",
-        "See that they do not look too dark: 12-bit values in a 16-bit file do.",
+        "See that they do not look too dark: 12-bit values in a 16-bit file need a factor of 16.",
     ),
     (
         "note",
