@@ -27,8 +27,8 @@ class Problem:
 
     Attributes:
         kind: Name of the problem: "empty-class", "single-class", "classes-differ", "odd-name",
-            "same-name", "same-folders" or "nested-copy"; with a table of labels also
-            "several-labels", "constant-class", "labels-contradict", "unclear-file" or
+            "same-name", "same-folders", "nested-copy" or "nested-parts"; with a table of labels
+            also "several-labels", "constant-class", "labels-contradict", "unclear-file" or
             "files-missing".
         message: One line that says what is wrong, where, and what to do.
         places: Folders in question, relative to the root; or images, as the table names them.
@@ -260,9 +260,17 @@ def _note_odd_folders(layout: Layout) -> None:
     shared = set() if direct else shared_folders(layout.nested)
     if shared:
         first, second, *_ = map(printable, layout.class_names)
-        if all(map(read_part, shared)):
+        parts = {each: read[0] for each in sorted(shared) if (read := read_part(each))}
+        in_parts = len(parts) == len(shared)
+        if in_parts and any(_at(file, depth + 1) for files in classes.values() for file in files):
             answer = (
                 f"put the parts above the classes: {min(shared)}/{first}, {min(shared)}/{second}"
+            )
+        elif in_parts:
+            learnt = next((each for each, part in parts.items() if part == "train"), "train")
+            answer = (
+                f"if each is a set of its own, name one: --data {shlex.quote(str(place / first))}; "
+                f"to learn from all of them, put their classes into {place / learnt}"
             )
         else:
             answer = (
@@ -279,6 +287,17 @@ def _note_odd_folders(layout: Layout) -> None:
             )
         )
     for name, inside in layout.nested.items():
+        several = sorted(each for each in inside if read_part(each))
+        if not shared and name not in direct and len({read_part(each) for each in several}) > 1:
+            layout.problems.append(
+                Problem(
+                    "nested-parts",
+                    f"the folder '{printable(name)}' in {place} holds {quoted(several)}: is it the "
+                    f"data set? Name it: --data {shlex.quote(str(place / name))}; if it is a "
+                    "class, rename the folders in it",
+                    (layout.below(place / name),),
+                )
+            )
         copies = sorted(each for each in inside if each in classes and each != name and not shared)
         if len(copies) > 1:
             layout.problems.append(

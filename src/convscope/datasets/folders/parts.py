@@ -195,8 +195,10 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
         return {}
     group = groups[chosen[0]]
     others = [path for path in listing.folders if path not in [place for _, place in group]]
-    # A class may be called "train", of all vehicles; it then holds images, like its neighbours.
-    if others and all(_has_images(path) for _, path in group):
+    # A class may be called "train", of all vehicles; it then holds images, like its neighbours. But
+    # "train" and "test" are not two classes.
+    several_parts = len({part for part, _ in group}) > 1
+    if others and not several_parts and all(_has_images(path) for _, path in group):
         return {}
     if len(group) == 1:
         _refuse_class_or_part(listing, group[0][1], others)
