@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convscope.datasets.folders.parts import read_part
 from convscope.datasets.folders.tables import Table, open_table
-from convscope.errors import ConfigError, DataError
+from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.images.find import is_image
 from convscope.wording import counted, printable, quoted
 
@@ -39,6 +39,7 @@ _YES_NO = ("yes", "no")
 _KEYS = ("file", "label", "split", "group", "classes", "separator", "multi_label")
 _ONE = rf"(?:{'|'.join(_KEYS)})=[^,]+"
 _SPELLED = re.compile(rf"(.+?):({_ONE}(?:,{_ONE})*)", re.S)
+_MISSPELLED = re.compile(r".+?:(\w+=[^,]*(?:,\w+=[^,]*)*)", re.S)
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class LabelTable:
 
         Raises:
             ConfigError: If there is no such separator, or `multi_label` is neither "yes" nor "no".
+            UnknownNameError: If what is to be named by a column has another name.
 
         Examples:
             >>> str(LabelTable.parse("labels.csv:label=kind,file=img"))
@@ -81,6 +83,10 @@ class LabelTable:
         """
         found = _SPELLED.fullmatch(text)
         if found is None:
+            misspelled = _MISSPELLED.fullmatch(text)
+            for each in misspelled[1].split(",") if misspelled else ():
+                if (key := each.partition("=")[0]) not in _KEYS:
+                    raise UnknownNameError("word of --labels", key, _KEYS)
             return cls(text)
         named = dict(each.split("=", 1) for each in found[2].split(","))
         named = {key: name.strip() for key, name in named.items()}

@@ -55,7 +55,7 @@ class ImageIndex:
         if not ways:
             raise DataError(
                 f"{row.place}: '{printable(row.file)}' leads out of the folder {self._root}, which "
-                "no row may"
+                "no row may; name a folder that holds all images, or copy this one into it"
             )
         steps = written.split("/")
         # "train_images/1.jpg", where the folder that was named is train_images.

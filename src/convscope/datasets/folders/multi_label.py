@@ -1,8 +1,9 @@
 """Cells of a table that hold several classes of one image: lists, and texts with a separator."""
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +39,7 @@ def divided(rows: Sequence[LabelRow], named: LabelTable) -> tuple[list[LabelRow]
     cells = {row.labels[0] for row in rows if len(row.labels) == 1}
     if any(len(row.labels) > 1 for row in rows) or not cells:
         return list(rows), ""
-    if named.separator is None and any(map(_is_list, cells)):
+    if named.separator is None and _are_lists(cells):
         return [replace(row, labels=_unlisted(row)) for row in rows], "in lists"
     if named.separator is not None:
         mark = SEPARATORS[named.separator]
@@ -74,6 +75,25 @@ def _is_list(cell: str) -> bool:
     return cell.startswith("[") and cell.endswith("]")
 
 
+def _are_lists(cells: Collection[str]) -> bool:
+    """Return whether some cells are lists; a class may be called "[other]"."""
+    bracketed = [cell for cell in cells if _is_list(cell)]
+    return (
+        len(bracketed) == len(cells)
+        or any("," in cell for cell in bracketed)
+        or any(_read_list(cell) is not None for cell in bracketed)
+    )
+
+
+def _read_list(cell: str) -> list[Any] | None:
+    """Return the list that is written in a cell; None if it is none."""
+    for text in (cell, cell.replace("'", '"')):  # as Python prints a list
+        with contextlib.suppress(ValueError, RecursionError):
+            values = json.loads(text)
+            return values if isinstance(values, list) else None
+    return None
+
+
 def _unlisted(row: LabelRow) -> tuple[str, ...]:
     if not row.labels:
         return ()
@@ -83,14 +103,8 @@ def _unlisted(row: LabelRow) -> tuple[str, ...]:
             f"{row.place}: the label '{printable(cell)}' is no list, as other cells of that column "
             "are; write all as lists, or none"
         )
-    values: Any = None
-    for text in (cell, cell.replace("'", '"')):  # as Python prints a list
-        try:
-            values = json.loads(text)
-            break
-        except (ValueError, RecursionError):
-            continue
-    if not isinstance(values, list):
+    values = _read_list(cell)
+    if values is None:
         raise DataError(
             f"{row.place}: the label '{printable(cell[:60])}' cannot be read as a list; write it "
             'as ["cat", "dog"]'

@@ -10,6 +10,7 @@ import csv
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,8 @@ MAX_ROWS = 2**24
 """Largest number of rows: a small Parquet file can state any number."""
 
 _DELIMITERS = ",;\t|"
+_SAYS_DELIMITER = re.compile("sep=(.)")
+"""First line of a table for Excel, which names the delimiter."""
 
 # What JSON and Arrow raise for contents that they cannot read.
 _DAMAGED = (ValueError, KeyError, NotImplementedError, RecursionError, MemoryError)
@@ -132,9 +135,11 @@ def _opened_by(path: Path, suffix: str, as_written: bool) -> Table:
         return _open_json_lines(path)
     may_be_list = suffix in (".txt", ".lst")
     errors = "surrogateescape" if may_be_list and as_written else "strict"
-    first = _beginning(path, errors)
+    first, second = _beginning(path, errors)
     if may_be_list and _begins_list(first):
         return _open_list(path, first, errors)
+    if said := _SAYS_DELIMITER.fullmatch(first.rstrip("\r\n")):
+        return _open_delimited(path, second, said[1], n_above=1)
     return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
 
 
@@ -161,12 +166,13 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[str]:
         yield from file
 
 
-def _beginning(path: Path, errors: str = "strict") -> str:
-    """Return the first line of a text file that is not blank; "" if there is none."""
-    return next((line for line in _lines(path, errors) if line.strip()), "")
+def _beginning(path: Path, errors: str) -> tuple[str, str]:
+    """Return the first two lines of a text file that are not blank; "" if there is none."""
+    lines = (line for line in _lines(path, errors) if line.strip())
+    return next(lines, ""), next(lines, "")
 
 
-def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
+def _open_delimited(path: Path, first: str, delimiter: str | None, n_above: int = 0) -> Table:
     # 'a.jpg,cat|dog|owl' has columns by the mark that cuts out the name of an image.
     mark = delimiter or max(
         _DELIMITERS, key=lambda each: (_has_image_cell(first, each), first.count(each))
@@ -182,7 +188,7 @@ def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
     def read(columns: Sequence[int]) -> Iterator[Row]:
         reader = csv.reader(_lines(path), delimiter=mark, skipinitialspace=True)
         rows = ((n, cells) for n, cells in enumerate(reader, 1) if mark.join(cells).strip())
-        for number, cells in itertools.islice(rows, int(headed), None):
+        for number, cells in itertools.islice(rows, n_above + headed, None):
             if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
                 raise DataError(
                     f"{path}, row {number:,} has {len(cells)} cells in {len(names)} columns; put "

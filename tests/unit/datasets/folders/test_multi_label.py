@@ -72,6 +72,17 @@ def test_lists_of_other_kinds_of_tables_are_read(tmp_path: Path, kind: str) -> N
         read_contents(tmp_path, f"metadata.{kind}:file=labels,label=file_name")
 
 
+def test_a_class_may_be_in_brackets(tmp_path: Path) -> None:
+    build(tmp_path, "file,label / a,cat / b,[other] / c,[other] / d,cat")
+    layout = read_contents(tmp_path, "t.csv")
+    assert layout.labels_of is None
+    assert layout.class_names == ("[other]", "cat")
+    for cells in ("a,cat / b,[dog; / c,[] / d,cat", 'a,cat / b,"[dog, cat]" / c,cat / d,cat'):
+        build(tmp_path, f"file,label / {cells}")
+        with pytest.raises(DataError, match="is no list|cannot be read as a list"):
+            read_contents(tmp_path, "t.csv")
+
+
 def test_numbers_in_lists_are_classes_in_numeric_order(tmp_path: Path) -> None:
     build(tmp_path, 'file,label / a,"[10, 9]" / b,[10] / c,[] / d,[9]')
     layout = read_contents(tmp_path, "t.csv")

@@ -3,6 +3,7 @@
 import builtins
 import datetime
 import random
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from convscope import parquet as limits
 from convscope.datasets.folders import tables
 from convscope.datasets.folders.columns import LabelTable, read_labels
 from convscope.datasets.folders.tables import open_table
-from convscope.errors import DataError, MissingExtraError
+from convscope.errors import DataError, MissingExtraError, UnknownNameError
 
 
 def rows_of(path: Path, columns: str = "") -> list[tuple[str, str]]:
@@ -262,3 +263,22 @@ def test_tables_with_flipped_bytes_give_rows_or_one_line(tmp_path: Path) -> None
                 lines.append(str(error))
     assert len(lines) > 30
     assert not any("\n" in line for line in lines)
+
+
+@pytest.mark.parametrize(("line", "mark"), [("sep=;", ";"), ("sep=\t", "\t"), ("sep=,", ",")])
+def test_the_delimiter_may_be_named_in_a_line_of_its_own(tmp_path: Path, line, mark) -> None:
+    rows = (line, f"file{mark}label", f'a.png{mark}"x,;\ty"', f"b.png{mark}z")
+    (tmp_path / "t.csv").write_text("\r\n".join(rows), encoding="utf-8-sig")
+    assert rows_of(tmp_path / "t.csv") == [("a.png", "x,;\ty"), ("b.png", "z")]
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (":fil=img,label=kind", "unknown word of --labels 'fil'; did you mean 'file'?"),
+        (":label=kind,kolom=x", "unknown word of --labels 'kolom'; choose one of: classes, file,"),
+    ],
+)
+def test_a_misspelled_word_for_a_column_is_named(named, said) -> None:
+    with pytest.raises(UnknownNameError, match=re.escape(said)):
+        LabelTable.parse(f"t.csv{named}")
