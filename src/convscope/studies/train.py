@@ -20,7 +20,8 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
-from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, read_config
+from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, dotted, read_config
+from convscope.recipes import RECIPES
 from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
@@ -36,6 +37,7 @@ from convscope.studies.folds import (
     find_begun,
 )
 from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
+from convscope.studies.search.candidates import TRAINING
 from convscope.studies.search.search import Place
 from convscope.types import Dataset
 
@@ -438,16 +440,44 @@ def _search(call: _Call, load: Callable[[RunConfig], Dataset]) -> Run:
 
 
 def _wishes_of_search(call: _Call) -> Request:
-    """Return what a user wants of a search, which finds the recipe by itself.
-
-    Of a file with a recipe these are the settings that differ from it.
-    """
+    """Return what a user wants of a search, which finds the recipe by itself."""
     from_file = call.from_file
     recipe = from_file.get("recipe", AUTO)
     if recipe != AUTO:
-        from_file = wishes_of(from_file, str(recipe))
+        from_file, left_out = _wishes_beside_training(from_file, str(recipe))
+        if others := [key for key in left_out if key not in call.given]:
+            call.progress.say(
+                "The search decides how to train; left out of the file of --config: "
+                f"{', '.join(others)}"
+            )
     named = {key: value for key, value in call.given.items() if key != "recipe"}
     return Request(named, {key: value for key, value in from_file.items() if key != "recipe"})
+
+
+def _wishes_beside_training(
+    from_file: Mapping[str, Any], recipe: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the file of a run asks of a search, and the names of what it decides itself.
+
+    Args:
+        from_file: Settings of the file, with a recipe.
+        recipe: Its recipe; settings that repeat it are no wishes.
+    """
+    settings = dotted(from_file)
+    wishes = {key: settings[key] for key in ("data",) if key in settings}
+    left_out = []
+    model = settings.get("model")
+    if model not in (None, RECIPES.entry(recipe).info.get("model")):
+        if is_backbone(str(model)):
+            wishes["model"] = model
+        else:
+            left_out.append("model")
+    for key, value in wishes_of(from_file, recipe).items():
+        if key not in TRAINING and key.partition(".")[0] not in TRAINING:
+            wishes[key] = value
+        elif key != "weights_sha256":
+            left_out.append(key)
+    return wishes, left_out
 
 
 def _on_devices(call: _Call, continued: bool) -> _Call:

@@ -58,6 +58,16 @@ def test_what_cannot_be_is_refused_before_anything_is_looked_up(minutes, given, 
         auto.search(
             Request(given), minutes=minutes, out=None, test=True, load=load, progress=Progress()
         )
+    if given:
+        with pytest.raises(ConfigError, match=message):
+            auto.search(
+                Request({}, given),
+                minutes=minutes,
+                out=None,
+                test=True,
+                load=load,
+                progress=Progress(),
+            )
 
 
 class Listening(Progress):

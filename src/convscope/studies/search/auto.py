@@ -104,7 +104,7 @@ def search(
     minutes = MINUTES if minutes is None else minutes
     if not 0 < minutes < float("inf"):
         raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
-    if "epochs" in request.given:
+    if "epochs" in request.chosen:
         raise ConfigError(
             "the search chooses the epochs; give --minutes, or name --model and --recipe with "
             "--epochs"
