@@ -36,7 +36,14 @@ from convscope.studies.folds import (
     cross_validate,
     find_begun,
 )
-from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
+from convscope.studies.search.auto import (
+    ends_search,
+    find_search,
+    new_settings,
+    resume_search,
+    search,
+    settings_of_search,
+)
 from convscope.studies.search.candidates import TRAINING
 from convscope.studies.search.search import Place
 from convscope.types import Dataset
@@ -528,17 +535,18 @@ def _wants_search(
 
 def _train_one(call: _Call, resumed: Path | None, load: Callable[[RunConfig], Dataset]) -> Run:
     """Train a single network: a new run, or one that is resumed."""
-    if call.executor is not None:
+    # The command of a search is the same after its end.
+    searched = resumed is not None and ends_search(resumed)
+    if call.executor is not None and not searched:
         raise ConfigError(
             "--ray and --threads are for several training runs: give --folds, search on a folder "
             "of photos with --minutes, or use 'compare'"
         )
-    given, from_file, progress = dict(call.given), call.from_file, call.progress
+    given, from_file, progress = call.given, call.from_file, call.progress
     budget = None
     if resumed is None:
         budget = Budget.of(call.minutes, call.target, given=given, from_file=from_file)
-    elif given.get("recipe") == AUTO:
-        del given["recipe"]  # the search has found one
+    recipe = {**from_file, **given}.get("recipe", AUTO if searched else None)
     with joined() if call.devices is not None else nullcontext(ONE) as team:
         if not team.is_first:
             progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
@@ -557,6 +565,8 @@ def _train_one(call: _Call, resumed: Path | None, load: Callable[[RunConfig], Da
                 )
             with failures_told(team):
                 run = Run.open(resumed)
+                if recipe == AUTO:  # the search has found one
+                    request = new_settings(run, _wishes_of_search(call))
             return single.resume(run, request, test=call.test, data_dir=call.data_dir, **common)
         with failures_told(team):
             require_place(call.place, request.chosen.get("data_path"), Run.require_free)

@@ -67,6 +67,11 @@ def find_search(path: Path) -> Path | None:
     return next((place for place in (path, ROOT / path) if Run(place).search_file.exists()), None)
 
 
+def ends_search(path: Path) -> bool:
+    """Return whether a run, by its path or its name below `runs/`, is what a search ended with."""
+    return any(Run(place).tried_file.exists() for place in (path, ROOT / path))
+
+
 def settings_of_search(path: Path) -> dict[str, Any]:
     """Return the settings with which a search began; none if they are damaged."""
     state = SEARCH.read(path) or {}
@@ -190,6 +195,28 @@ def resume_search(
     return _go_on(Search(run, request, state, plan, load, began, progress, place), progress)
 
 
+def new_settings(run: Run, request: Request) -> Request:
+    """Return a request for a run without the settings with which the search for it began.
+
+    The winner may have others: a head that learns each image as it is mirrors none.
+
+    Args:
+        run: Run that a search ended with; any other keeps its request.
+        request: Settings that are given now, perhaps the same again.
+    """
+    begun = run.state.get("searched")
+    if begun is None:
+        return request
+    before = {**flat(begun["from_file"]), **begun["given"]}
+    now = as_read_back(request.chosen)
+    new = {key for key in now if key not in before or before[key] != now[key]} | {"data", *PLACES}
+
+    def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in settings.items() if key in new}
+
+    return replace(request, given=rest(request.given), from_file=rest(request.from_file))
+
+
 def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
     """Return the settings of a request that repeats the one with which a search began.
 
@@ -236,6 +263,7 @@ def _go_on(work: Search, progress: Progress) -> Run:
             [replace(row, chosen=row.candidate == state["winner"]) for row in rows], run.tried_file
         )
         _adopt(run, winner, refit=work.refits)
+        run.record(searched={key: state[key] for key in ("given", "from_file")})
         if work.refits:
             work.keep_out_of_fold(state["winner"])
     done = single.resume(run, work.settings_of(run), progress=progress, test=state["test"])
