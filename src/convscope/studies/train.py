@@ -20,7 +20,15 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
-from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, dotted, read_config
+from convscope.recipe import (
+    PLACES,
+    RANDOM_WEIGHTS,
+    RunConfig,
+    dotted,
+    flat,
+    read_config,
+    require_settable,
+)
 from convscope.recipes import RECIPES
 from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
@@ -215,7 +223,7 @@ def train(
         "weights": weights_setting(weights),
         "refit": refit,
     }
-    given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
+    given = {**flat(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     if devices not in (None, "all"):
         raise ConfigError(f"--devices is all, not '{devices}'; omit it for one device")
@@ -390,10 +398,8 @@ def _resume_folds(call: _Call, begun: Path, folds: int | None) -> CrossValidatio
 
 
 def _train_folds(call: _Call, folds: int) -> CrossValidation:
-    for key in ("folds", "fold", "fold_as"):
-        if f"split.{key}" in call.given:
-            raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
     of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
+    require_settable(call.given, dict.fromkeys(of_folds, "--folds decides it"))
     request = Request({**call.given, **of_folds}, call.from_file)
     CROSS_VALIDATION.require_place(call.place, request.chosen.get("data_path"))
     # Before there is a folder: an error up to here leaves none behind.
