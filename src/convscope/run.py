@@ -546,7 +546,14 @@ class Run:
 
     @contextmanager
     def recording_status(self) -> Iterator[None]:
-        """Record that training runs, and how it ended.
+        """Record that training runs, and how it ended; see `recording_failure`."""
+        with self.recording_failure():
+            yield
+        self.record(status="trained")
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Record that training runs and, unless the body ends well, how it ended.
 
         A process that is killed leaves "training" behind; `status` distinguishes that from a run
         that is being trained now.
@@ -568,7 +575,6 @@ class Run:
                     reason = {"kind": type(error).__name__, "reason": str(error)}
                     self.record(status="failed", failure=reason)
                 raise
-        self.record(status="trained")
 
     @property
     def test_openings(self) -> list[dict[str, Any]]:

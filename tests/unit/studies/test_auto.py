@@ -441,6 +441,33 @@ def test_a_candidate_that_was_stopped_keeps_to_the_time_that_is_left(monkeypatch
     assert head is None
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        (KeyError("a defect"), "failed", {"kind": "KeyError", "reason": "'a defect'"}),
+        (
+            TrainingError("it diverged"),
+            "failed",
+            {"kind": "TrainingError", "reason": "it diverged"},
+        ),
+        (KeyboardInterrupt(), "interrupted", None),
+    ],
+)
+def test_a_search_that_ends_early_says_why_and_can_be_resumed(tmp_path, error, status, failure):
+    def best():
+        assert Run(tmp_path).status == "training"
+        raise error
+
+    state = {"format": 1, "tried": []}
+    auto.SEARCH.write(tmp_path, state)
+    work = SimpleNamespace(run=Run(tmp_path), state=state, best=best, save=lambda: None)
+    with pytest.raises(type(error)):
+        auto._go_on(work, Progress())
+    assert Run(tmp_path).status == status
+    assert Run(tmp_path).state.get("failure") == failure
+    assert auto.find_search(tmp_path)
+
+
 def test_a_search_is_resumed_with_the_settings_that_it_began_with():
     begun = Request(
         {"data": "folder", "data_path": "old", "seed": 3, "head.hidden": [8]}, {"fit": "pad"}

@@ -14,10 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from convscope import heartbeat
 from convscope.api import train as single
 from convscope.datasets.division.splits import require_any_class
-from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
+from convscope.errors import ConfigError, DataError, RunError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.locks import LOCK, STATE_LOCK
 from convscope.planning.plan import Plan, run_config
@@ -241,20 +240,13 @@ def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
 
 def _go_on(work: Search, progress: Progress) -> Run:
     run, state = work.run, work.state
-    with SEARCH.locked(run.path):
+    # So that it is listed, and can be removed; the winner's entries take the place of these.
+    with SEARCH.locked(run.path), run.recording_failure():
         if "winner" not in state:
-            # So that it is listed, and can be removed; the winner's entries take their place.
-            run.record(status="training", failure=None, trainer=heartbeat.this_process())
             try:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
                 work.save()
-                run.record(status="interrupted")
-                raise
-            except ConvscopeError as error:
-                reason = {"kind": type(error).__name__, "reason": str(error)}
-                with contextlib.suppress(StorageError):
-                    run.record(status="failed", failure=reason)
                 raise
             Run.write_json(run.search_file, state)
         winner = folder_of(run, state["winner"], 0).path
