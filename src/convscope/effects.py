@@ -185,7 +185,8 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
     For new runs only: old runs are opened as they were made. Arguments as for `idle_settings`.
 
     Raises:
-        ConfigError: If there is such a setting; the message says what it would need.
+        ConfigError: If there is such a setting; the message says what the first would need, and
+            names them all.
     """
     if config.optimizer.name == "muon" and backbone:
         raise ConfigError(
@@ -199,9 +200,11 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
             f"schedule.warmup_epochs {warmup:g} leaves no epoch of {config.epochs} in which the "
             "learning rate falls; take fewer, or more --epochs"
         )
-    for key, words in idle_settings(config, usual, backbone=backbone).items():
+    idle = idle_settings(config, usual, backbone=backbone)
+    for key, words in idle.items():
         neutral = flat(usual.model_dump()).get(key, default_settings()[key])
-        raise _without_effect(key, flat(config.model_dump())[key], words, neutral)
+        value, others = flat(config.model_dump())[key], [each for each in idle if each != key]
+        raise _without_effect(key, value, words, neutral, others)
 
 
 def require_effect_somewhere(
@@ -221,11 +224,13 @@ def require_effect_somewhere(
             raise _without_effect(key, value, idle[-1][key], default_settings()[key])
 
 
-def _without_effect(key: str, value: Any, words: str, neutral: Any) -> ConfigError:
+def _without_effect(
+    key: str, value: Any, words: str, neutral: Any, others: Sequence[str] = ()
+) -> ConfigError:
     given, usual = (
         each if isinstance(each, str) else json.dumps(each) for each in (value, neutral)
     )
     return ConfigError(
         f"{key} {given} has no effect here: it needs {words}; set that too, or leave {key} at "
-        f"{usual}"
+        f"{usual}" + (f" (no effect either: {', '.join(others)})" if others else "")
     )

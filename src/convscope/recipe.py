@@ -10,7 +10,7 @@ import functools
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
@@ -839,19 +839,22 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def require_settable(settings: Mapping[str, Any], not_to_set: Mapping[str, str]) -> None:
+def require_settable(
+    settings: Iterable[str], not_to_set: Mapping[str, str], option: str = "--set"
+) -> None:
     """Reject settings of the user that a study decides.
 
     Args:
-        settings: Settings by dotted name, as from `flat`.
+        settings: Dotted names of the settings, as from `flat`.
         not_to_set: Names that cannot be set, and why.
+        option: Option with which they are given.
 
     Raises:
         ConfigError: If one of them is set.
     """
     for key in settings:
         if key in not_to_set:
-            raise ConfigError(f"'{key}' cannot be given with --set here: {not_to_set[key]}")
+            raise ConfigError(f"'{key}' cannot be given with {option} here: {not_to_set[key]}")
 
 
 def _explain(error: ValidationError) -> str:

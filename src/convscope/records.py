@@ -100,6 +100,7 @@ STATE: Mapping[str, Kind] = {
     "peak_memory_mb": is_number,
     "head": dict_of(lambda _: True),
     "mlflow_run": is_text,
+    "searched": shaped(dict.fromkeys(("given", "from_file"), dict_of(lambda _: True)), needed=True),
 }
 """Kinds of the entries of `run.json` on which something rests."""
 

@@ -354,7 +354,7 @@ class Run:
         if not path.is_dir():
             raise RunError(f"{path} is a file; choose another --out")
         with storage_errors(path):
-            taken = any(not _is_remains(item) for item in path.iterdir())
+            taken = any(not is_remains(item) for item in path.iterdir())
         if taken:
             run = cls(path)
             advice = (
@@ -377,7 +377,7 @@ class Run:
             return {
                 item.name
                 for item in self.path.iterdir()
-                if item.name not in own and not _is_remains(item)
+                if item.name not in own and not is_remains(item)
             }
 
     def _own_names(self) -> set[str]:
@@ -411,7 +411,7 @@ class Run:
                     raise RunError(f"{place} was made by a newer convscope; upgrade convscope")
                 return run
         address = address_of(path)
-        if address is not None and all(map(_is_remains, path.glob("*"))):
+        if address is not None and all(map(is_remains, path.glob("*"))):
             raise RunError(f"there is nothing at {address}")
         what = "is not a run folder (it holds no run.json)" if path.exists() else "does not exist"
         if path.is_file():
@@ -460,7 +460,7 @@ class Run:
         for folder in whole.parents:
             run, inner = cls(folder), folder / whole.relative_to(folder).parts[0]
             is_run = os.path.isfile(run.state_file)  # noqa: PTH113 (pathlib's may raise)
-            is_own = inner.name in run._own_names() or _is_remains(inner)
+            is_own = inner.name in run._own_names() or is_remains(inner)
             with_room = {run.exports_dir, run.evaluations_dir} & set(whole.parents)
             if is_run and is_own and not with_room:
                 raise RunError(f"{place} belongs to the run {run.path}; choose another place")
@@ -546,7 +546,14 @@ class Run:
 
     @contextmanager
     def recording_status(self) -> Iterator[None]:
-        """Record that training runs, and how it ended.
+        """Record that training runs, and how it ended; see `recording_failure`."""
+        with self.recording_failure():
+            yield
+        self.record(status="trained")
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Record that training runs and, unless the body ends well, how it ended.
 
         A process that is killed leaves "training" behind; `status` distinguishes that from a run
         that is being trained now.
@@ -568,7 +575,6 @@ class Run:
                     reason = {"kind": type(error).__name__, "reason": str(error)}
                     self.record(status="failed", failure=reason)
                 raise
-        self.record(status="trained")
 
     @property
     def test_openings(self) -> list[dict[str, Any]]:
@@ -670,10 +676,13 @@ def _absolute(path: Path) -> Path:
         return path
 
 
-def _is_remains(path: Path) -> bool:
-    """Tell whether a file is all that is left of a run that was killed before it was one."""
-    names = ("config.yaml", LOCK, STATE_LOCK, HEARTBEAT)
-    return path.name in names or path.match(".*.part*")
+def is_remains(path: Path) -> bool:
+    """Tell whether a file is all that is left of a run or study that was killed at its start."""
+    if path.name == "config.yaml":
+        # Written before `run.json`, but a user's own may have that name too. A killed process
+        # leaves its heartbeat.
+        return (path.parent / HEARTBEAT).exists()
+    return path.name in (LOCK, STATE_LOCK, HEARTBEAT) or path.match(".*.part*")
 
 
 def _read_json(path: Path) -> Any:

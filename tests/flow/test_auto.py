@@ -12,13 +12,14 @@ from PIL import Image, ImageDraw
 
 import convscope
 from convscope.classifier.keras_model import spec_of
-from convscope.errors import RunError
+from convscope.errors import ConfigError, RunError
 from convscope.evaluation.calibration import fit_temperature
 from convscope.evaluation.predictions import read_predictions
 from convscope.housekeeping.runs import runs_without_result
 from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.studies.executor import LocalExecutor
 
 SMALL = {"image_size": 64, "precision": "float32", "seed": 3}
 QUICK = {**SMALL, "recipe": "auto", "image_size": 32, "model": "tiny", "weights": "random"}
@@ -204,6 +205,30 @@ def test_resumed_it_is_not_trained_again_and_opens_no_test_images(quick, options
         again.weights_sha256("last"),
         again.weights_sha256("refit"),
     )
+
+
+def test_its_command_repeated_after_its_end_finds_it_finished(arrows, tmp_path):
+    file = tmp_path / "mine.yaml"
+    # A head that learns each image as it is has neither of the two.
+    file.write_text("recipe: auto\naugment: {turn: true}\nfit: pad\n")
+    options = {
+        "data": arrows,
+        "config": file,
+        "settings": {"augment.flip": True},
+        "minutes": 0.05,
+        "out": tmp_path / "run",
+        "resume": True,
+        "test": False,
+        "executor": LocalExecutor(2),
+        **SMALL,
+    }
+    run = convscope.train(progress=Progress(), **options)
+    assert not run_config(run).augment.flip
+    weights = run.weights_sha256("refit")
+    again = convscope.train(progress=Progress(), **options)
+    assert (again.status, again.weights_sha256("refit")) == ("finished", weights)
+    with pytest.raises(ConfigError, match="the run has seed 3, not 4"):
+        convscope.train(progress=Progress(), **{**options, "seed": 4})
 
 
 def test_its_page_lists_what_was_tried(quick):

@@ -425,7 +425,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path):
         ({"models": ["cnn-functional", "cnn-sequential"], "seeds": 0}, "at least 1"),
         (
             {"models": ["cnn-functional", "cnn-sequential"], "settings": {"seed": 3}},
-            "'seed' cannot be given with --set or --vary: the comparison decides it",
+            "'seed' cannot be given with --set here: an option of its own decides it",
         ),
         ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
         (

@@ -139,6 +139,14 @@ def test_a_logistic_head_takes_no_epochs_of_its_own(recipe, given):
     require_effect(resolve(usual, {"batch_size": 16}), usual, backbone=True)
 
 
+def test_all_settings_without_effect_are_named_at_once():
+    usual = RECIPES.get("logistic")()
+    given = {"optimizer.learning_rate": 0.1, "label_smoothing": 0.1, "epochs": 3}
+    with pytest.raises(ConfigError, match=r"^optimizer\.learning_rate 0\.1 has") as told:
+        require_effect(resolve(usual, given), usual, backbone=True)
+    assert str(told.value).endswith(" (no effect either: label_smoothing, epochs)")
+
+
 def test_muon_is_refused_for_a_backbone():
     config = resolve(Recipe(), {"optimizer.name": "muon"})
     require_effect(config, Recipe(), backbone=False)

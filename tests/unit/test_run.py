@@ -36,6 +36,18 @@ def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
         Run.create(tmp_path / "other" / "letter.txt", "a")
 
 
+def test_a_file_of_the_user_keeps_a_folder_from_being_taken(tmp_path):
+    mine = tmp_path / "config.yaml"
+    mine.write_text("epochs: 3")
+    (tmp_path / ".lock").touch()  # of a run that was removed
+    with pytest.raises(RunError, match="not empty.*another --out"):
+        Run.create(tmp_path, "a")
+    # Beside a heartbeat it is of a process that was killed before there was a run.
+    (tmp_path / ".heartbeat").touch()
+    assert Run.create(tmp_path, "a").path == tmp_path
+    assert mine.read_text() == "epochs: 3"
+
+
 @pytest.mark.parametrize("name", ["../../escaped", "..", "a/../../b", "\\x", "c:x", "/x", "a\0b"])
 def test_a_folder_named_after_a_dataset_is_below_the_folder_of_runs(name, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()

@@ -193,18 +193,23 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     from convscope.report.figures import samples_figure, save_figure
     from convscope.training.preview import COLUMNS, augmented_samples
 
-    write_text(run.config_file, dump_config(config))
     spec = dataclasses.asdict(input_spec(dataset, config))
-    # From here on it is a run; files that a kill prevents, --resume writes.
-    run.record(
-        status="created",
-        input=spec,
-        image_shape=dataset.image_shape,
-        white=dataset.white,
-        # Others were decoded before, by their own program.
-        decoder_version=DECODER_VERSION if holds_files(config.data) else None,
-        provenance=dataset.provenance,
-    )
+    with ExitStack() as undone:
+        if not run.state_file.exists():
+            # Alone it would be taken for a user's file, and the folder for one in use.
+            undone.callback(run.config_file.unlink, missing_ok=True)
+        write_text(run.config_file, dump_config(config))
+        # From here on it is a run; files that a kill prevents, --resume writes.
+        run.record(
+            status="created",
+            input=spec,
+            image_shape=dataset.image_shape,
+            white=dataset.white,
+            # Others were decoded before, by their own program.
+            decoder_version=DECODER_VERSION if holds_files(config.data) else None,
+            provenance=dataset.provenance,
+        )
+        undone.pop_all()
     run.write_json(run.classes_file, list(dataset.class_names))
     environment = backends.environment(config.backend, plugins_of(config))
     run.write_json(run.environment_file, environment)

@@ -250,7 +250,8 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
         known = ", ".join(entry.name for entry in RECIPES.entries() if "curves" in entry.info)
         raise ConfigError(
             "--minutes and --target need measured accuracy curves, and there are none for the "
-            f"recipe '{recipe}'; use one of: {known}"
+            f"recipe '{recipe}'; use one of: {known} (or, on photos of your own, --minutes with "
+            "--recipe auto, which searches)"
         )
     if model is None:
         return curves

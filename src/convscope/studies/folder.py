@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
-from convscope.locks import LOCK
 from convscope.paths import numbered
 from convscope.recipe import RANDOM_WEIGHTS, default_settings
 from convscope.records import plain
-from convscope.run import ROOT, Run
+from convscope.run import ROOT, Run, is_remains
 from convscope.storage import require_outside, require_writable
-from convscope.workplace import HEARTBEAT, at_work
+from convscope.workplace import at_work
 
 
 def require_place(out: Path | None, data: str | None, require_free: Callable[[Path], None]) -> None:
@@ -70,10 +69,7 @@ class StudyKind:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another --out")
         # Leftovers of a kill are no reason to refuse.
-        if not self.state_file(path).exists() and any(
-            item.name not in (LOCK, HEARTBEAT) and ".part" not in item.name
-            for item in path.glob("*")
-        ):
+        if not self.state_file(path).exists() and not all(map(is_remains, path.glob("*"))):
             raise RunError(f"{path} is not empty and holds no {self.name}; choose another --out")
 
     @contextlib.contextmanager

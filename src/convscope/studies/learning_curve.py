@@ -31,7 +31,7 @@ N_FOLDS = 5
 
 _NOT_TO_SET = {
     **dict.fromkeys(("data", "data_path"), "--data names the images"),
-    **{key: f"there is the option --{key}" for key in ("labels", "model")},
+    **{key: f"there is the option --{key}" for key in ("labels", "seed", "model")},
     "recipe": "the heads are those of recipe logistic",
     **dict.fromkeys(
         ("split.folds", "split.fold", "split.fold_as"), "all but the test images are in folds here"

@@ -34,7 +34,7 @@ _N_PICTURED = 40
 
 _NOT_TO_SET = {
     **dict.fromkeys(("data", "data_path"), "--data names the images"),
-    **{key: f"there is the option --{key}" for key in ("labels", "model", "recipe")},
+    **{key: f"there is the option --{key}" for key in ("labels", "seed", "model", "recipe")},
     "split.folds": "there is the option --folds",
     **dict.fromkeys(("split.fold", "split.fold_as"), "each fold is held out in turn"),
 }

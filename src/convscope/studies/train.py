@@ -20,7 +20,16 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
-from convscope.recipe import PLACES, RANDOM_WEIGHTS, RunConfig, read_config
+from convscope.recipe import (
+    PLACES,
+    RANDOM_WEIGHTS,
+    RunConfig,
+    dotted,
+    flat,
+    read_config,
+    require_settable,
+)
+from convscope.recipes import RECIPES
 from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
@@ -35,7 +44,15 @@ from convscope.studies.folds import (
     cross_validate,
     find_begun,
 )
-from convscope.studies.search.auto import find_search, resume_search, search, settings_of_search
+from convscope.studies.search.auto import (
+    ends_search,
+    find_search,
+    new_settings,
+    resume_search,
+    search,
+    settings_of_search,
+)
+from convscope.studies.search.candidates import TRAINING
 from convscope.studies.search.search import Place
 from convscope.types import Dataset
 
@@ -206,7 +223,7 @@ def train(
         "weights": weights_setting(weights),
         "refit": refit,
     }
-    given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
+    given = {**flat(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     if devices not in (None, "all"):
         raise ConfigError(f"--devices is all, not '{devices}'; omit it for one device")
@@ -381,10 +398,8 @@ def _resume_folds(call: _Call, begun: Path, folds: int | None) -> CrossValidatio
 
 
 def _train_folds(call: _Call, folds: int) -> CrossValidation:
-    for key in ("folds", "fold", "fold_as"):
-        if f"split.{key}" in call.given:
-            raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
     of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
+    require_settable(call.given, dict.fromkeys(of_folds, "--folds decides it"))
     request = Request({**call.given, **of_folds}, call.from_file)
     CROSS_VALIDATION.require_place(call.place, request.chosen.get("data_path"))
     # Before there is a folder: an error up to here leaves none behind.
@@ -438,16 +453,44 @@ def _search(call: _Call, load: Callable[[RunConfig], Dataset]) -> Run:
 
 
 def _wishes_of_search(call: _Call) -> Request:
-    """Return what a user wants of a search, which finds the recipe by itself.
-
-    Of a file with a recipe these are the settings that differ from it.
-    """
+    """Return what a user wants of a search, which finds the recipe by itself."""
     from_file = call.from_file
     recipe = from_file.get("recipe", AUTO)
     if recipe != AUTO:
-        from_file = wishes_of(from_file, str(recipe))
+        from_file, left_out = _wishes_beside_training(from_file, str(recipe))
+        if others := [key for key in left_out if key not in call.given]:
+            call.progress.say(
+                "The search decides how to train; left out of the file of --config: "
+                f"{', '.join(others)}"
+            )
     named = {key: value for key, value in call.given.items() if key != "recipe"}
     return Request(named, {key: value for key, value in from_file.items() if key != "recipe"})
+
+
+def _wishes_beside_training(
+    from_file: Mapping[str, Any], recipe: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the file of a run asks of a search, and the names of what it decides itself.
+
+    Args:
+        from_file: Settings of the file, with a recipe.
+        recipe: Its recipe; settings that repeat it are no wishes.
+    """
+    settings = dotted(from_file)
+    wishes = {key: settings[key] for key in ("data",) if key in settings}
+    left_out = []
+    model = settings.get("model")
+    if model not in (None, RECIPES.entry(recipe).info.get("model")):
+        if is_backbone(str(model)):
+            wishes["model"] = model
+        else:
+            left_out.append("model")
+    for key, value in wishes_of(from_file, recipe).items():
+        if key not in TRAINING and key.partition(".")[0] not in TRAINING:
+            wishes[key] = value
+        elif key != "weights_sha256":
+            left_out.append(key)
+    return wishes, left_out
 
 
 def _on_devices(call: _Call, continued: bool) -> _Call:
@@ -498,17 +541,18 @@ def _wants_search(
 
 def _train_one(call: _Call, resumed: Path | None, load: Callable[[RunConfig], Dataset]) -> Run:
     """Train a single network: a new run, or one that is resumed."""
-    if call.executor is not None:
+    # The command of a search is the same after its end.
+    searched = resumed is not None and ends_search(resumed)
+    if call.executor is not None and not searched:
         raise ConfigError(
             "--ray and --threads are for several training runs: give --folds, search on a folder "
             "of photos with --minutes, or use 'compare'"
         )
-    given, from_file, progress = dict(call.given), call.from_file, call.progress
+    given, from_file, progress = call.given, call.from_file, call.progress
     budget = None
     if resumed is None:
         budget = Budget.of(call.minutes, call.target, given=given, from_file=from_file)
-    elif given.get("recipe") == AUTO:
-        del given["recipe"]  # the search has found one
+    recipe = {**from_file, **given}.get("recipe", AUTO if searched else None)
     with joined() if call.devices is not None else nullcontext(ONE) as team:
         if not team.is_first:
             progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
@@ -527,6 +571,8 @@ def _train_one(call: _Call, resumed: Path | None, load: Callable[[RunConfig], Da
                 )
             with failures_told(team):
                 run = Run.open(resumed)
+                if recipe == AUTO:  # the search has found one
+                    request = new_settings(run, _wishes_of_search(call))
             return single.resume(run, request, test=call.test, data_dir=call.data_dir, **common)
         with failures_told(team):
             require_place(call.place, request.chosen.get("data_path"), Run.require_free)

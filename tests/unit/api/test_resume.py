@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import convscope
-from convscope.errors import ConfigError, DataError, RunError
+from convscope.errors import ConfigError, DataError, RunError, StorageError
 from convscope.progress import Progress
 from convscope.run import Run
 
@@ -44,6 +44,18 @@ def test_with_fewer_epochs_it_refuses(run):
     ):
         convscope.train(resume=run.path, epochs=2, progress=Progress())
     assert contents(run) == before
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_the_folder_for_the_next_try(tmp_path, monkeypatch):
+    def full(*given, **more):
+        raise StorageError("no space left on disk")
+
+    options = {"data": "digits", "epochs": 1, "precision": "float32", "out": tmp_path / "new"}
+    monkeypatch.setattr(Run, "record", full)
+    with pytest.raises(StorageError):
+        convscope.train(progress=Progress(), **options)
+    assert not Run(tmp_path / "new").config_file.exists()
+    Run.create(tmp_path / "new", "a")
 
 
 def test_a_run_that_is_named_must_exist_and_one_that_is_to_be_need_not(tmp_path):

@@ -58,6 +58,16 @@ def test_what_cannot_be_is_refused_before_anything_is_looked_up(minutes, given, 
         auto.search(
             Request(given), minutes=minutes, out=None, test=True, load=load, progress=Progress()
         )
+    if given:
+        with pytest.raises(ConfigError, match=message):
+            auto.search(
+                Request({}, given),
+                minutes=minutes,
+                out=None,
+                test=True,
+                load=load,
+                progress=Progress(),
+            )
 
 
 class Listening(Progress):
@@ -483,6 +493,33 @@ def test_a_candidate_that_was_stopped_keeps_to_the_time_that_is_left(monkeypatch
     # The time is over: after two epochs, by which it knows its speed, it ends with the next one.
     assert [tuned.fitting(done, 8) for done in (1, 2)] == [8, 3]
     assert head is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        (KeyError("a defect"), "failed", {"kind": "KeyError", "reason": "'a defect'"}),
+        (
+            TrainingError("it diverged"),
+            "failed",
+            {"kind": "TrainingError", "reason": "it diverged"},
+        ),
+        (KeyboardInterrupt(), "interrupted", None),
+    ],
+)
+def test_a_search_that_ends_early_says_why_and_can_be_resumed(tmp_path, error, status, failure):
+    def best():
+        assert Run(tmp_path).status == "training"
+        raise error
+
+    state = {"format": 1, "tried": []}
+    auto.SEARCH.write(tmp_path, state)
+    work = SimpleNamespace(run=Run(tmp_path), state=state, best=best, save=lambda: None)
+    with pytest.raises(type(error)):
+        auto._go_on(work, Progress())
+    assert Run(tmp_path).status == status
+    assert Run(tmp_path).state.get("failure") == failure
+    assert auto.find_search(tmp_path)
 
 
 def test_a_search_is_resumed_with_the_settings_that_it_began_with():

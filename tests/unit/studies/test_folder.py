@@ -77,7 +77,7 @@ def test_a_study_of_other_runs_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert STUDY.free_place(usual, first) == usual
     assert STUDY.free_place(usual, second) == tmp_path / "study-a-2"
     (tmp_path / "study-a-2").mkdir()
-    (tmp_path / "study-a-2" / "notes.txt").touch()
+    (tmp_path / "study-a-2" / "notes.partial.txt").touch()
     assert STUDY.free_place(usual, second) == tmp_path / "study-a-3"
 
 
@@ -143,6 +143,9 @@ def test_a_folder_that_cannot_be_used_is_refused_before_the_images_are_read(
             Image.fromarray(pixels).save(photos / name / f"{number}.png")
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
+    settings = tmp_path / "settings" / "config.yaml"
+    settings.parent.mkdir()
+    settings.write_text("epochs: 3")
 
     def says(out: Path | None) -> str:
         with pytest.raises(ConvscopeError) as error:
@@ -150,11 +153,14 @@ def test_a_folder_that_cannot_be_used_is_refused_before_the_images_are_read(
         return str(error.value)
 
     assert "not empty" in says(mine)
+    assert "not empty" in says(settings.parent)
+    assert settings.read_text() == "epochs: 3"
     assert "is a file" in says(mine / "thesis.txt")
     assert "there is a file where a folder must be" in says(mine / "thesis.txt" / "run")
     assert "would be inside the data folder" in says(photos / "run")
     monkeypatch.chdir(photos)
     assert "would be inside the data folder" in says(None)
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
-    assert sorted(os.listdir(tmp_path)) == ["mine", "photos"]
+    assert sorted(os.listdir(tmp_path)) == ["mine", "photos", "settings"]
+    assert os.listdir(settings.parent) == ["config.yaml"]
     assert sorted(os.listdir(photos)) == ["cat", "dog"]

@@ -3,8 +3,10 @@
 import pytest
 
 from convscope.datasets import DATASETS
+from convscope.planning.settle import Request
+from convscope.planning.usual import usual_settings
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, dump_config
+from convscope.recipe import RunConfig, dump_config, flat
 from convscope.registry import Entry
 from convscope.run import Run
 from convscope.studies import train as module
@@ -79,3 +81,66 @@ def test_an_address_is_said_before_what_names_it_goes_on(resumed, tmp_path):
         told.clear()
         resumed(tmp_path, progress=Told())
         assert told == []
+
+
+@pytest.mark.parametrize(
+    ("of_file", "given", "wishes", "left_out"),
+    [
+        # As a search that was won by fine-tuning leaves it.
+        (
+            {"recipe": "finetune-photos", "model": "efficientnet_lite0", "epochs": 7},
+            {},
+            {},
+            "epochs",
+        ),
+        (
+            {"recipe": "finetune", "model": "mobilenet_v2", "optimizer.learning_rate": 0.1},
+            {"data": "folder"},
+            {"model": "mobilenet_v2"},
+            "optimizer.learning_rate",
+        ),
+        (
+            {"recipe": "fast", "model": "fast-small", "augment.crop": 0.2, "batch_size": 64},
+            {},
+            {},
+            "model, augment.crop, batch_size",
+        ),
+        (
+            {"recipe": "tutorial", "model": "cnn-functional", "epochs": 3},
+            {"model": "resnet50"},
+            {},
+            "epochs",
+        ),
+        ({"recipe": "auto", "epochs": 3}, {}, {"epochs": 3}, None),
+    ],
+)
+def test_of_the_file_of_a_run_a_search_takes_what_it_does_not_decide(
+    of_file, given, wishes, left_out
+):
+    class Told(Progress):
+        def say(self, text):
+            told.append(text)
+
+    told = []
+    asked = {"data": "folder", "data_path": "/photos", "seed": 4, "split.val_fraction": 0.3}
+    file = {**asked, "fit": "pad", **of_file}
+    if (recipe := of_file["recipe"]) != "auto":  # the file of a run has all settings
+        usual = usual_settings(recipe, of_file["model"], "folder").model_dump(mode="json")
+        file = {**flat(usual), **file}
+    call = module._Call(
+        given,
+        file,
+        None,
+        minutes=None,
+        target=None,
+        test=None,
+        data_dir=None,
+        trackers=(),
+        executor=None,
+        devices=None,
+        progress=Told(),
+    )
+    request = module._wishes_of_search(call)
+    assert request == Request(given, {**asked, "fit": "pad", **wishes})
+    says = f"The search decides how to train; left out of the file of --config: {left_out}"
+    assert told == ([] if left_out is None else [says])

@@ -14,14 +14,17 @@ from convscope.models import is_backbone
 from convscope.paths import short_name
 from convscope.planning.settle import Request, weights_setting
 from convscope.planning.usual import recipe_for, usual_settings
-from convscope.recipe import OF_A_RUN, RunConfig, differences, resolve
+from convscope.recipe import OF_A_RUN, RunConfig, differences, flat, require_settable, resolve
 from convscope.recipes import RECIPES
 from convscope.registry import listed
 
 FIRST_SEED = 83
 
-NOT_TO_SET = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights")
-"""Settings that a study, or an option of it, decides."""
+NOT_TO_SET: Mapping[str, str] = dict.fromkeys(
+    ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights"),
+    "an option of its own decides it",
+)
+"""Settings that cannot be set in a study of runs, and why."""
 
 
 def plan_arms(
@@ -53,13 +56,9 @@ def plan_arms(
         UserError: If a name or a setting is wrong, or there are not two arms to compare.
     """
     models, recipes = listed(models), listed(recipes or ())
-    vary = {key: listed(values) for key, values in vary.items()}
-    for key in (*settings, *vary):
-        if key in NOT_TO_SET:
-            raise ConfigError(
-                f"'{key}' cannot be given with --set or --vary: the comparison decides it, or an "
-                "option does"
-            )
+    settings, vary = flat(settings), {key: listed(values) for key, values in vary.items()}
+    require_settable(settings, NOT_TO_SET)
+    require_settable(vary, NOT_TO_SET, "--vary")
     for key in vary.keys() & settings.keys():
         raise ConfigError(f"'{key}' is given with --set and with --vary; omit one of them")
     about = data_settings(data, labels)

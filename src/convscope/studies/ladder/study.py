@@ -20,7 +20,14 @@ from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RANDOM_WEIGHTS, Recipe, differences_in_kind, resolve
+from convscope.recipe import (
+    RANDOM_WEIGHTS,
+    Recipe,
+    differences_in_kind,
+    flat,
+    require_settable,
+    resolve,
+)
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.studies.comparison.arms import NOT_TO_SET
@@ -80,7 +87,7 @@ def ladder(
         FailureError: If weights or data are not available, or a file cannot be written.
     """
     progress = progress or console_progress()
-    settings = dict(settings or {})
+    settings = flat(settings or {})
     _require_backbone_and_settings(model, settings)
     weights = weights_setting(weights)
     of_weights = {} if weights is None else {"weights": weights}
@@ -166,11 +173,8 @@ def _require_backbone_and_settings(model: str, settings: Mapping[str, Any]) -> N
             f"{model} is trained from scratch; a ladder needs a pretrained backbone: "
             f"{', '.join(BACKBONES.names())}"
         )
-    for key in settings:
-        if key in (*NOT_TO_SET, "image_size", "weights_sha256"):
-            raise ConfigError(
-                f"'{key}' cannot be given with --set here: the ladder decides it, or an option does"
-            )
+    of_rungs = dict.fromkeys(("image_size", "weights_sha256"), "each rung has its own")
+    require_settable(settings, {**NOT_TO_SET, **of_rungs})
 
 
 def _require_single_label(dataset: Dataset, model: str, place: Mapping[str, Any]) -> None:

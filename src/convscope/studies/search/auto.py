@@ -14,10 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from convscope import heartbeat
 from convscope.api import train as single
 from convscope.datasets.division.splits import require_any_class
-from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
+from convscope.errors import ConfigError, DataError, RunError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.locks import LOCK, STATE_LOCK
 from convscope.planning.plan import Plan, run_config
@@ -67,6 +66,11 @@ def find_search(path: Path) -> Path | None:
     return next((place for place in (path, ROOT / path) if Run(place).search_file.exists()), None)
 
 
+def ends_search(path: Path) -> bool:
+    """Return whether a run, by its path or its name below `runs/`, is what a search ended with."""
+    return any(Run(place).tried_file.exists() for place in (path, ROOT / path))
+
+
 def settings_of_search(path: Path) -> dict[str, Any]:
     """Return the settings with which a search began; none if they are damaged."""
     state = SEARCH.read(path) or {}
@@ -104,7 +108,7 @@ def search(
     minutes = MINUTES if minutes is None else minutes
     if not 0 < minutes < float("inf"):
         raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
-    if "epochs" in request.given:
+    if "epochs" in request.chosen:
         raise ConfigError(
             "the search chooses the epochs; give --minutes, or name --model and --recipe with "
             "--epochs"
@@ -193,6 +197,28 @@ def resume_search(
     return _go_on(Search(run, request, state, plan, load, began, progress, place), progress)
 
 
+def new_settings(run: Run, request: Request) -> Request:
+    """Return a request for a run without the settings with which the search for it began.
+
+    The winner may have others: a head that learns each image as it is mirrors none.
+
+    Args:
+        run: Run that a search ended with; any other keeps its request.
+        request: Settings that are given now, perhaps the same again.
+    """
+    begun = run.state.get("searched")
+    if begun is None:
+        return request
+    before = {**flat(begun["from_file"]), **begun["given"]}
+    now = as_read_back(request.chosen)
+    new = {key for key in now if key not in before or before[key] != now[key]} | {"data", *PLACES}
+
+    def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in settings.items() if key in new}
+
+    return replace(request, given=rest(request.given), from_file=rest(request.from_file))
+
+
 def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
     """Return the settings of a request that repeats the one with which a search began.
 
@@ -217,20 +243,13 @@ def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
 
 def _go_on(work: Search, progress: Progress) -> Run:
     run, state = work.run, work.state
-    with SEARCH.locked(run.path):
+    # So that it is listed, and can be removed; the winner's entries take the place of these.
+    with SEARCH.locked(run.path), run.recording_failure():
         if "winner" not in state:
-            # So that it is listed, and can be removed; the winner's entries take their place.
-            run.record(status="training", failure=None, trainer=heartbeat.this_process())
             try:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
                 work.save()
-                run.record(status="interrupted")
-                raise
-            except ConvscopeError as error:
-                reason = {"kind": type(error).__name__, "reason": str(error)}
-                with contextlib.suppress(StorageError):
-                    run.record(status="failed", failure=reason)
                 raise
             Run.write_json(run.search_file, state)
         winner = folder_of(run, state["winner"], 0).path
@@ -239,6 +258,7 @@ def _go_on(work: Search, progress: Progress) -> Run:
             [replace(row, chosen=row.candidate == state["winner"]) for row in rows], run.tried_file
         )
         _adopt(run, winner, refit=work.refits)
+        run.record(searched={key: state[key] for key in ("given", "from_file")})
         if work.refits:
             work.keep_out_of_fold(state["winner"])
     done = single.resume(run, work.settings_of(run), progress=progress, test=state["test"])

@@ -23,6 +23,15 @@ FOLDS: Mapping[str, Any] = {"split.folds": 5}
 HELD_OUT = frozenset({"split.val_fraction", "split.folds", "split.fold", "split.fold_as"})
 """Settings by which a user decides which images are held out, in place of `FOLDS`."""
 
+TRAINING = (
+    *("optimizer", "schedule", "start", "filter", "progressive", "head", "backbone"),
+    *("label_smoothing", "batch_size", "least_steps", "full_batches", "epochs"),
+    *("early_stop_patience", "augment.crop", "augment.cutout", "augment.randaugment"),
+    *("augment.randaugment_factor", "augment.mixup", "augment.cutmix", "weights_sha256"),
+)
+"""Settings, and groups of them, of a network and its training. In the file of another run they
+describe that run alone: each candidate has its own."""
+
 _SMALL = 64
 """Side in pixels up to which a network that starts from random weights is worth trying."""
 

@@ -20,7 +20,7 @@ from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.space import Choice, Space, settings_at, space_of
 from convscope.planning.usual import recipe_for
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RunConfig, dump_config
+from convscope.recipe import RunConfig, dump_config, flat, require_settable
 from convscope.recipes import usual_model
 from convscope.remote import folder_or_none
 from convscope.remote import settle as send
@@ -111,13 +111,12 @@ def tune(
     place = data_settings(data, labels)
     model = model or usual_model(recipe)
     recipe = recipe or recipe_for(model, str(place["data"]), epochs=epochs is not None)
-    ranges = space_of(recipe, space or {})
-    given = {**place, "model": model, "recipe": recipe, "seed": seed, **(settings or {})}
+    ranges, settings = space_of(recipe, space or {}), flat(settings or {})
+    require_settable(settings, NOT_TO_SET)
+    require_settable(ranges, {**NOT_TO_SET, **dict.fromkeys(settings, "--set gives it")}, "--space")
+    given = {**place, "model": model, "recipe": recipe, "seed": seed, **settings}
     given |= {} if epochs is None else {"epochs": epochs}
     given |= {} if weights is None else {"weights": weights_setting(weights)}
-    for key in ranges:
-        if key in NOT_TO_SET or key in (settings or {}):
-            raise ConfigError(f"'{key}' cannot be varied: an option or --set decides it")
     folder = folder_or_none(out, "--out")
     TUNING.require_place(folder, place["data_path"])
     load = load_once(data_dir, progress)
