@@ -136,6 +136,8 @@ def test_the_card_says_what_it_is_for_and_where_it_does_not_do(reported):
         assert f"\n## {heading}\n" in card
     assert "| train | 1,149 |" in card
     assert "It knows these classes only" in card
+    low, high = reported.metrics["test"]["accuracy_interval_95"]
+    assert f"The interval, {low:.1%} to {high:.1%}, is for" in card
     assert "convscope predict" in card
     assert f"convscope predict {reported.path} IMAGE..." in card  # not below runs/
 

@@ -138,7 +138,6 @@ class RunFacts:
 
 def run_page(facts: RunFacts) -> Page:
     """Return the page of a run: its accuracy, training, errors and problems."""
-    judged = facts.metrics[facts.judged]
     sections = [
         Section("Training", _learning(facts)),
         Section("Errors", _errors(facts)),
@@ -153,11 +152,7 @@ def run_page(facts: RunFacts) -> Page:
         title=facts.name,
         about=_about(facts),
         verdict=_headline(facts),
-        caution=(
-            f"The interval, {_interval(facts, judged)}, is for this very network on other images "
-            "of the same kind; another seed gives another network, so one run does not show that "
-            "one configuration is better than another." + (f" {facts.looks}" if facts.looks else "")
-        ),
+        caution=f"{_caution(facts)} {facts.looks}".strip(),
         sections=sections,
     )
 
@@ -190,6 +185,7 @@ def run_card(facts: RunFacts) -> Page:
         title=f"Model card: {facts.name}",
         about=_about(facts),
         verdict=_headline(facts),
+        caution=_caution(facts),
         sections=[
             Section(
                 "Intended use",
@@ -263,6 +259,14 @@ def _headline(facts: RunFacts) -> str:
     if facts.opened:
         return f"{said} The test images were opened before, but not for these weights."
     return f"{said} The test images are still sealed."
+
+
+def _caution(facts: RunFacts) -> str:
+    return (
+        f"The interval, {_interval(facts, facts.metrics[facts.judged])}, is for this very network "
+        "on other images of the same kind; another seed gives another network, so one run does not "
+        "show that one configuration is better than another."
+    )
 
 
 def _not_judged(facts: RunFacts) -> list[str]:
