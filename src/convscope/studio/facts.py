@@ -100,6 +100,17 @@ def score(metrics: dict[str, Any], part: str) -> float | None:
     return score_of(found) if {"accuracy", "mean_average_precision"} & found.keys() else None
 
 
+def interval(metrics: dict[str, Any], part: str) -> tuple[float, float] | None:
+    """Return the ends of the 95 % interval of `score`; None if it was not evaluated.
+
+    Nor was it by the earliest versions.
+    """
+    found = metrics.get(part, {})
+    kind = "accuracy" if "accuracy" in found else "mean_average_precision"
+    ends = found.get(f"{kind}_interval_95")
+    return (float(ends[0]), float(ends[1])) if ends else None
+
+
 def history(run: Run) -> list[dict[str, Any]]:
     """Return a row for each epoch; empty if there is none yet."""
     from convscope.training.results import read_results

@@ -13,6 +13,7 @@ from convscope.evaluation.calibration import reliability
 from convscope.evaluation.metrics import confusions, most_confused
 from convscope.evaluation.multi_label import name_of_score
 from convscope.evaluation.tried import read_tried
+from convscope.ledger import Ledger
 from convscope.run import Run
 from convscope.studio import data as data_page
 from convscope.studio import facts
@@ -120,10 +121,16 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row, metrics: dict[str, An
                     f"{words} images" if n_images is None else counted(n_images, f"{words} image")
                 )
                 text = f"{noun} on {images}"
-                interval = metrics[part].get("accuracy_interval_95")
-                if interval:
-                    text += f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
+                if ends := facts.interval(metrics, part):
+                    text += f" (95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f} %)"
                 say(text, "cs-quiet")
+                tally = Ledger().tally_of(run.test_openings) if part == "test" else None
+                if tally is not None and tally.times > 1:
+                    say(
+                        f"Evaluated {tally.n_times} on this machine, by all runs together; the "
+                        "best of many is partly lucky.",
+                        "cs-quiet",
+                    )
     if can_resume(place, run.path):
         with row():
             resume_button(place, run.path, "Resume the training", strong=True)

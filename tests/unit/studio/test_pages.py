@@ -18,6 +18,7 @@ import pytest
 from convscope.errors import ConfigError, MissingExtraError, RunError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.run import Run
+from convscope.studio import facts
 from convscope.studio.run import _confusions, _matrix
 from convscope.studio.server import _listen
 from convscope.studio.uploads import Drop
@@ -233,6 +234,15 @@ def test_the_confusion_of_a_run_counts_what_it_predicted(tmp_path):
     assert (row.name, row.val) == ("old", run.metrics["val"]["accuracy"])
     run.state_file.write_text("{")
     assert facts.row_of(run).status == "damaged"
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "mean_average_precision"])
+def test_the_score_of_a_run_has_its_interval(kind):
+    part = {"n_images": 9, kind: 0.5, f"{kind}_interval_95": [0.25, 0.75]}
+    assert facts.score({"val": part}, "val") == 0.5
+    assert facts.interval({"val": part}, "val") == (0.25, 0.75)
+    assert facts.interval({"val": {kind: 0.5}}, "val") is None
+    assert facts.interval({}, "test") is None
 
 
 def test_the_matrix_of_very_many_classes_has_those_with_the_most_errors():
