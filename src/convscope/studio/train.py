@@ -200,8 +200,8 @@ def _form(place: Workplace, wish: Wish) -> None:
         preview()
 
 
-def _fields_of_data(wish: Wish) -> tuple[Any, Any, Any]:
-    """Draw the fields for the images, for their groups, and for near copies, and return them."""
+def _fields_of_data(wish: Wish) -> tuple[Any, ...]:
+    """Draw the fields for the images, their labels and groups, and near copies; return them."""
     data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
     data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", placed)
     with row():
@@ -210,10 +210,8 @@ def _fields_of_data(wish: Wish) -> tuple[Any, Any, Any]:
             ui.button(name, on_click=lambda name=name: data.set_value(name), color=None).props(
                 "flat dense no-caps"
             ).classes("cs-small")
-    if wish.labels:
-        ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
-            "max-width:640px"
-        ).bind_value_to(wish, "labels", placed)
+    labels = ui.input("Table of labels, if folders are not the classes", value=wish.labels)
+    labels.props("outlined dense").style("max-width:640px").bind_value_to(wish, "labels", placed)
     group = ui.input(
         "Pattern in file names that marks a group (each group stays in one part)",
         value=wish.group,
@@ -222,7 +220,7 @@ def _fields_of_data(wish: Wish) -> tuple[Any, Any, Any]:
     group.set_visibility(bool(wish.group))
     together = ui.checkbox("Keep near copies in one part", value=wish.near_copies)
     together.bind_value_to(wish, "near_copies").set_visibility(wish.near_copies)
-    return data, group, together
+    return data, labels, group, together
 
 
 def _fields_of_single(wish: Wish) -> tuple[Any, Any, Any]:

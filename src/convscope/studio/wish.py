@@ -6,7 +6,9 @@ from pathlib import Path
 
 from convscope.datasets import DATASETS
 from convscope.datasets.folders.columns import LabelTable
+from convscope.datasets.source import data_settings
 from convscope.errors import ConvscopeError
+from convscope.images.find import kind_of
 from convscope.paths import user_path
 from convscope.recipe import read_run_config, spell_setting
 from convscope.run import Run
@@ -23,7 +25,7 @@ class Wish:
     """What is to be trained, as the form has it.
 
     Attributes:
-        data: Folder, archive or name of a dataset.
+        data: Folder, archive, list of images, address, or name of a dataset.
         labels: Table of labels; empty for the folder's own.
         group: Pattern of the groups in the names of images; empty for none.
         near_copies: Whether near copies are kept in one part.
@@ -107,7 +109,9 @@ class Wish:
         if self.recipe == AUTO and not self.minutes:
             return "Give the minutes that the search may take."
         try:
-            if self.data not in DATASETS.names() and not user_path(self.data, "data").exists():
+            place = data_settings(self.data, self.labels or None)
+            path = place["data_path"]
+            if place["data"] == "folder" and kind_of(Path(path)) == "dangling":
                 return f"There is no folder, archive or dataset {self.data}."
         except ConvscopeError as error:
             return str(error)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,23 @@ def test_a_search_without_a_time_is_not_begun_with_another_one():
     assert "--minutes" not in wish.words(Path("o"))
     wish.recipe = "fast"
     assert wish.problem() == ""
+
+
+def test_all_data_that_train_takes_may_be_wanted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "list.csv").write_text("img,kind\nphotos/a.png,x\nphotos/b.png,y\n")
+    table = str(tmp_path / "list.csv:file=img,label=kind")
+    for data in ("digits", "photos", str(tmp_path / "photos"), table, "s3://bucket/photos"):
+        assert Wish(data, recipe="fast").problem() == ""
+    assert Wish("photos", labels=table, recipe="fast").problem() == ""
+    for data in ("nothing", "./nothing", str(tmp_path / "nothing.zip")):
+        problem = Wish(data, recipe="fast").problem()
+        assert re.search("unknown dataset|There is no folder, archive or dataset", problem)
+    assert "there is no table none.csv" in Wish("photos", labels="none.csv").problem()
+    assert "digits has its own labels" in Wish("digits", labels=table).problem()
 
 
 def test_blanks_around_a_name_are_no_part_of_it(tmp_path, monkeypatch):
