@@ -175,7 +175,8 @@ def train(
             ImageNet weights in $CONVSCOPE_WEIGHTS and Keras' cache, then downloads them.
         refit: Whether to train once more at the end, on training and validation images together;
             validation images are still evaluated by the network that did not learn them.
-        config: YAML file of settings, such as the `config.yaml` of another run.
+        config: YAML file of settings, such as the `config.yaml` of another run; of that a search
+            takes over all but how the network was trained.
         settings: Any other setting by dotted name; overrides `config`.
         folds: Number of equal parts to divide the images into; for each part a network is trained
             on the others and evaluated on that part. The result is one accuracy, for which each
