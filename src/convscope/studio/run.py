@@ -301,7 +301,7 @@ def _matrix(counts: Counts, names: Sequence[str]) -> str:
                 continue
             colour = "var(--good)" if i == j else "var(--bad)"
             strength = round(8 + 37 * float(np.sqrt(n / of_row[i])))
-            label = f"{n} images of {names[i]}, predicted {names[j]}"
+            label = f"{counted(n, 'image')} of {names[i]}, predicted {names[j]}"
             row_.append(
                 f'<td><button data-cell="{i},{j}" aria-label="{escape(label)}" '
                 f'title="{escape(label)}" style="background:color-mix(in srgb, {colour} '

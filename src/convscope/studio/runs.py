@@ -81,6 +81,11 @@ def show(place: Workplace) -> None:
 
         table.on_select(lambda: chosen.refresh())
         chosen()
+        if names := place.comparisons():
+            with card():
+                heading("Comparisons")
+                for name in names:
+                    ui.link(printable(name), run_address(name, "comparison"), new_tab=True)
         command(command_line("runs", place.root))
 
 

@@ -7,7 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from convscope.errors import RunError
+from convscope.errors import ConvscopeError, RunError
 from convscope.paths import short_name
 from convscope.run import Run
 from convscope.storage import cache_dir, storage_errors
@@ -101,6 +101,14 @@ class Workplace:
             if page.is_file() and not page.is_symlink() and not page.parent.is_symlink():
                 return page
         raise RunError(f"there is no comparison '{name}' below {self.root}")
+
+    def comparisons(self) -> list[str]:
+        """Return the names of all comparisons with a page, the last one first."""
+        found: list[tuple[float, str]] = []
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            with contextlib.suppress(ConvscopeError, OSError):
+                found.append((self.comparison_page(folder.name).stat().st_mtime, folder.name))
+        return [name for _, name in sorted(found, reverse=True)]
 
     def new_run(self, stem: str) -> Path:
         """Return a folder for a new run or study that is neither there nor promised to a job."""

@@ -153,9 +153,11 @@ def test_the_page_of_a_comparison_is_shown_in_a_sandbox(browser):
     state = {"part": "val", "arms": [], "pairs": [], "val_looks": [], "data": "d", "n_images": 1}
     COMPARISON.write(path, state)
     assert browser.ask("/comparison/compared")[0] == 404
+    assert "/comparison/compared" not in browser.ask("/runs")[2]
     (path / "report.html").write_text("<p>it")
     status, headers, text = browser.ask("/comparison/compared")
     assert (status, text) == (200, "<p>it")
+    assert "/comparison/compared" in browser.ask("/runs")[2]
     assert headers["content-security-policy"].startswith("sandbox ")
     assert [browser.ask(f"/comparison/{name}")[0] for name in ("old", "none", "..")] == [404] * 3
 
