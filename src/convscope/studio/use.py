@@ -1,10 +1,12 @@
 """The page of use: images in, answers out; the export, and the commands that do the same."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from convscope.errors import ConvscopeError
 from convscope.export import FORMATS
 from convscope.paths import numbered
 from convscope.run import Run
@@ -143,6 +145,8 @@ def usage_of(run: Run, exported: tuple[str, Path] | None) -> list[tuple[str, str
 
 def _answers(place: Workplace, sources: Sources, run: Run) -> None:
     drop_zone("Drop, paste or choose images", event="images_dropped", folders=False)
+    reject = ui.checkbox(f"Answer '{NO_CLASS}' for images that look like no class")
+    reject.set_visibility(may_reject(run))
     shown = ui.element("div")
 
     def follow(job: Job, folder: Path) -> None:
@@ -167,7 +171,7 @@ def _answers(place: Workplace, sources: Sources, run: Run) -> None:
     def dropped(event: Any) -> None:
         folder = place.uploads / Path(str(event.args["drop"])).name
         job = place.jobs.submit(
-            ("predict", model_of(run), folder, "--format", "json"),
+            ("predict", model_of(run), folder, *(["--reject"] * reject.value), "--format", "json"),
             kind="predict",
             title=f"Prediction with {run.name}",
             heavy=False,
@@ -180,6 +184,13 @@ def _answers(place: Workplace, sources: Sources, run: Run) -> None:
     before = place.jobs.newest("predict", run=run.name)
     if before is not None and Path(str(before.about.get("folder"))).is_dir():
         follow(before, Path(str(before.about["folder"])))
+
+
+def may_reject(run: Run) -> bool:
+    """Return whether an evaluation chose a threshold for images that look like no class."""
+    with contextlib.suppress(ConvscopeError):
+        return "rejection" in run.metrics
+    return False
 
 
 def _draw(sources: Sources, folder: Path, found: dict[str, Any], model: Path) -> None:

@@ -11,6 +11,7 @@ from convscope.export import FORMATS
 from convscope.studio.use import (
     answer_in,
     exported_last,
+    may_reject,
     only_run,
     place_words,
     reason_in,
@@ -37,6 +38,16 @@ def exported(place: Workplace, number: int, form: str, path: Path) -> None:
     (folder / "ended.json").write_text(json.dumps({"at": "", "code": 0}))
     path.parent.mkdir(exist_ok=True)
     path.touch()
+
+
+def test_images_may_be_rejected_where_a_threshold_was_chosen(place):
+    run = place.run("old")
+    assert not may_reject(run)
+    whole = {**run.metrics, "rejection": {"by": "energy", "threshold": 1.0}}
+    run.metrics_file.write_text(json.dumps(whole))
+    assert may_reject(place.run("old"))
+    run.metrics_file.write_text("{")
+    assert not may_reject(place.run("old"))
 
 
 def test_the_commands_name_what_was_exported_last(place):
