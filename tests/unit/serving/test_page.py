@@ -190,7 +190,7 @@ def test_the_heat_lies_over_what_the_model_that_answered_saw(open_page, tmp_path
         expect(answer.locator(".name")).to_have_text("wide.png, by grey")
         page.get_by_label("Model").select_option("other")
         answer.get_by_role("button", name="Why?").click()
-        expect(answer).to_contain_text("Red: covering this part")
+        expect(answer).to_contain_text("Covering one part costs")
         assert answer.evaluate(BOX) == pytest.approx(box, abs=0.01)
 
 
@@ -235,7 +235,7 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_pa
         answer = page.locator("article").first
         expect(answer.locator(".bar").first).to_contain_text("50.0 %")
         answer.get_by_role("button", name="Why?").click()
-        expect(answer).to_contain_text("Red: covering this part lowers the probability of")
+        expect(answer).to_contain_text("of probability. Red: covering lowers it")
 
         page.locator("#files").set_input_files(tmp_path / "no image.png")
         expect(page.locator("#said")).to_contain_text("not a whole image")
