@@ -17,7 +17,14 @@ from convscope.errors import ConfigError, DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import PART_NAMES, Dataset, ImageView, SealedSplit, Split, Stacked, classes_of
-from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
+from convscope.wording import (
+    composed,
+    counted,
+    printable,
+    quoted,
+    spreadsheet_path,
+    spreadsheet_text,
+)
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 """Columns of `split.csv`; where there are groups, `group` comes last."""
@@ -249,14 +256,18 @@ def draw_parts(
 
 
 def _refuse_lonely(pool: Pool, class_names: tuple[str, ...]) -> None:
-    for label in np.flatnonzero((pool.counts > 0) & (pool.n_different < 2)):
-        n_images = int(pool.counts[label])
-        said = "1 image"
-        if n_images > 1:
-            said = f"{n_images:,} images that are all {_alike(pool)}"
-        raise DataError(
-            f"class '{printable(class_names[label])}' has {said}, too few to split; {_REMEDY}"
-        )
+    lonely = np.flatnonzero((pool.counts > 0) & (pool.n_different < 2)).tolist()
+    if not lonely:
+        return
+    n_images = int(pool.counts[lonely].max())
+    said = "1 image"
+    if n_images > 1:
+        many = "up to " * (len(lonely) > 1)
+        said = f"{many}{n_images:,} images that are all {_alike(pool)}"
+    names = quoted(class_names[label] for label in lonely)
+    which = f"class {names} has" if len(lonely) == 1 else f"{len(lonely):,} classes ({names}) have"
+    it = "it" if len(lonely) == 1 else "them"
+    raise DataError(f"{which} {said}, too few to split; remove {it}, {_REMEDY}")
 
 
 def _alike(pool: Pool) -> str:
