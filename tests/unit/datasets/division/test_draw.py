@@ -359,7 +359,7 @@ def test_too_few_for_the_folds_names_the_class_and_counts_what_is_in_the_folder(
 def test_too_few_for_the_folds_names_the_option_that_was_given(fold_as, option):
     pool = pool_of(np.repeat([0, 1], [40, 3]))
     with pytest.raises(DataError, match=rf"choose fewer \({option}\), or add images$"):
-        draw(pool, has_test=True, folds=5, fold_as=fold_as)
+        draw(pool, has_test=fold_as != "test", folds=5, fold_as=fold_as)
 
 
 def test_just_enough_for_the_folds_are_enough():
