@@ -206,18 +206,17 @@ async def _shown(place: Workplace, sources: Sources, data: str, labels: str) -> 
         words = ("--data", data, *options)
         _summary(source, words)
         _classes(source)
+        _check(place, source, words)
         if source.layout.labels_of is None:
-            _check(place, source, words)
             _suspects(place, source, words)
             _learning_curve(place, source, words)
 
 
 def _summary(source: Source, words: tuple[str, ...]) -> None:
-    by_class = source.by_class
-    n = sum(map(len, by_class.values()))
+    n, n_classes = len(source.layout.names), len(source.by_class)
     with card():
         parts = {part: sum(map(len, of.values())) for part, of in source.layout.parts.items()}
-        text = f"{counted(n, 'image')} of {counted(len(by_class), 'class', 'classes')}"
+        text = f"{counted(n, 'image')} of {counted(n_classes, 'class', 'classes')}"
         if len(parts) > 1:
             text += ": " + ", ".join(f"{count:,} {part}" for part, count in parts.items())
         ui.label(text).style("font-size:19px; font-weight:600")

@@ -77,8 +77,13 @@ class Source:
 
     @property
     def by_class(self) -> dict[str, list[str]]:
-        """Image files by class, of all parts."""
+        """Image files by class, of all parts; one with several classes is in each of them."""
         found: dict[str, list[str]] = {}
+        if self.layout.labels_of is not None:
+            for file, names in self.layout.labels_of.items():
+                for name in names:
+                    found.setdefault(name, []).append(file)
+            return dict(sorted(found.items()))
         for classes in self.layout.parts.values():
             for name, files in classes.items():
                 found.setdefault(name, []).extend(files)

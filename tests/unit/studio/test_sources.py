@@ -303,6 +303,17 @@ def test_pictures_are_small_and_of_images_in_the_shown_folder_only(photos):
         sources.picture("other", source.by_class["cats"][0])
 
 
+def test_an_image_with_several_classes_is_in_each_of_them(tmp_path):
+    rows = {"0.png": "cat", "1.png": "cat|dog", "2.png": "", "3.png": "dog"}
+    for name in rows:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    lines = [f"{name},{classes}" for name, classes in rows.items()]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label", *lines]))
+    source = Source(str(tmp_path), "t.csv")
+    assert source.by_class == {"cat": ["0.png", "1.png"], "dog": ["1.png", "3.png"]}
+    assert len(source.layout.names) == 4
+
+
 def test_corrected_labels_are_a_new_table_that_keeps_all_else(photos, tmp_path):
     before = {path: path.read_bytes() for path in photos.rglob("*.png")}
     source = Source(str(photos))
