@@ -55,7 +55,9 @@ def case_of(
         "train": SimpleNamespace(labels=labels),
         "val": Split(pixels, none_yet, np.arange(n_val).astype(str), groups=groups),
     }
-    known: dict[str, Any] = {"dataset": SimpleNamespace(parts=parts, **parts)}
+    known: dict[str, Any] = {
+        "dataset": SimpleNamespace(parts=parts, validation=parts["val"], **parts)
+    }
     if rows is not None:
         known["all_phases"] = rows
     said = {name: each for name, each in (("val", val), ("test", test)) if each is not None}
