@@ -259,15 +259,16 @@ def _refuse_lonely(pool: Pool, class_names: tuple[str, ...]) -> None:
     lonely = np.flatnonzero((pool.counts > 0) & (pool.n_different < 2)).tolist()
     if not lonely:
         return
-    n_images = int(pool.counts[lonely].max())
-    said = "1 image"
-    if n_images > 1:
-        many = "up to " * (len(lonely) > 1)
-        said = f"{many}{n_images:,} images that are all {_alike(pool)}"
+    n_images = pool.counts[lonely]
+    most = int(n_images.max())
+    said = "up to " * bool(n_images.min() < most) + counted(most, "image")
+    alike = f" that are all {_alike(pool)}" if most > 1 else ""
     names = quoted(class_names[label] for label in lonely)
-    which = f"class {names} has" if len(lonely) == 1 else f"{len(lonely):,} classes ({names}) have"
-    it = "it" if len(lonely) == 1 else "them"
-    raise DataError(f"{which} {said}, too few to split; remove {it}, {_REMEDY}")
+    if len(lonely) == 1:
+        which, it = f"class {names} has {said}", "it"
+    else:
+        which, it = f"{len(lonely):,} classes ({names}) have {said} each", "them"
+    raise DataError(f"{which}{alike}, too few to split; remove {it}, {_REMEDY}")
 
 
 def _alike(pool: Pool) -> str:

@@ -202,7 +202,7 @@ def test_the_folder_of_a_part_is_no_group(pattern, expected):
 
 def test_too_few_groups_are_named():
     dataset = make_dataset(40, ["ann"] * 20 + ["ben"] * 20, [0] * 20 + [1] * 20)
-    with pytest.raises(DataError, match=r"class 'c' has 20 images that are all of one group"):
+    with pytest.raises(DataError, match=r"\('c', 'd'\) have 20 images each that are all of one"):
         divide(dataset)
     dataset = make_dataset(40, [f"g{n // 10}" for n in range(40)], [0] * 20 + [1] * 20)
     with pytest.raises(DataError, match=r"2 groups of class 'c' \(20 images in all\) cannot be in"):

@@ -156,7 +156,7 @@ def test_a_class_with_one_image_is_named():
         divide(some_dataset([0] * 20 + [1] + [2] * 20), **DEFAULTS)
     assert "\n" not in str(caught.value)
     with pytest.raises(
-        DataError, match=r"^2 classes \('b', 'd'\) have 1 image, too few to split; remove them, add"
+        DataError, match=r"^2 classes \('b', 'd'\) have 1 image each, too few to split; remove"
     ):
         divide(some_dataset([0] * 20 + [1] + [2] * 20 + [3]), **DEFAULTS)
 
